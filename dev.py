@@ -13,6 +13,7 @@ import ast
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -138,7 +139,7 @@ def build_with_uv(fresh: bool) -> bool:
     if uv is None:
         return False
     env = uv_environment()
-    if fresh and not run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)], env):
+    if fresh and not run([uv, "venv", "--quiet", "--clear", "--python", PYTHON, str(VENV)], env):
         return False
     into = ["--quiet", "--python", str(VENV / "bin" / "python")]
     return run([uv, "pip", "sync", *into, "--require-hashes", str(LOCK)], env) and run(
@@ -167,7 +168,7 @@ def build_with_pip() -> bool:
     """Build the environment with this Python's pip, which serves a venv that has none (pip >= 22.3)."""
     say("uv did not do it, going on with pip, which takes about two minutes")
     env = pip_environment()
-    if not run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)], env):
+    if not run([PYTHON, "-m", "venv", "--clear", "--without-pip", str(VENV)], env):
         return False
     install = [*PIP, "--python", str(VENV / "bin" / "python"), "install", "--quiet"]
     return run([*install, "--require-hashes", "-r", str(LOCK)], env) and run(
@@ -175,7 +176,15 @@ def build_with_pip() -> bool:
     )
 
 
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+def python_with_pip() -> str:
+    """This Python, or where it is a virtual environment without pip, as `.venv` is, the one below it."""
+    if importlib.util.find_spec("pip") or sys.prefix == sys.base_prefix:
+        return sys.executable
+    return str(Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}"))
+
+
+PYTHON = python_with_pip()
+PIP = [PYTHON, "-m", "pip", "--disable-pip-version-check"]
 
 
 def pip_environment() -> dict[str, str]:
@@ -281,7 +290,7 @@ def check(args: list[str]) -> int:
         "ruff check": program("ruff", "check"),
         "ruff format": program("ruff", "format", "--check"),
         "mypy --strict": program("mypy"),
-        "import contracts": program("lint-imports"),
+        "import contracts": program("lint-imports", "--no-logo"),
         f"no file over {LONGEST_FILE} lines": lambda: report(long_files()),
         "no machine path, no registry address": lambda: report(foreign_addresses()),
     }
