@@ -1,0 +1,39 @@
+"""The context of one request: who is asking, and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rollout_client.evaluation.receipt import Receipt, decode_receipt
+
+
+class Context:
+    """Who a flag is answered for: `Context("user-42", plan="pro")` or `Context("user-42", {"plan": "pro"})`.
+
+    The targeting key is the unit that is randomised unless a rule names another attribute. Neither it nor
+    any attribute leaves the process. `receipt` (a text or a decoded Receipt) pins a conversation to the
+    variant it began with; a text that is no receipt pins nothing.
+    """
+
+    __slots__ = ("attributes", "receipt", "targeting_key")
+
+    def __init__(
+        self,
+        targeting_key: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        receipt: Receipt | str | None = None,
+        **more: Any,
+    ) -> None:
+        self.targeting_key = targeting_key
+        self.attributes: Mapping[str, Any] = {**attributes, **more} if attributes else more
+        self.receipt = receipt if receipt is None or isinstance(receipt, Receipt) else decode_receipt(receipt)
+
+    def __repr__(self) -> str:
+        return f"Context({self.targeting_key!r}, {dict(self.attributes)!r})"
+
+
+NOBODY = Context()
+"""A request without a unit and without attributes."""

@@ -1,0 +1,198 @@
+"""The rules of a flag as closures: serve, split, rollout, and the pin of a conversation.
+
+A closure gets the context, what is served now, the lapsed leases and the minute; it returns an answer or
+None when the rule does not apply.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import accumulate
+from typing import Any, NamedTuple, Protocol
+
+from rollout_client.evaluation.answer import Evaluation, Exposure
+from rollout_client.evaluation.bucketing import bucket_after, cbor_prefix, pin_hash, valid_unit
+from rollout_client.evaluation.context import Context
+from rollout_client.evaluation.receipt import Receipt
+from rollout_client.evaluation.ruleset import BUCKETS, RolloutRule, Rule, RulesetCohort, RulesetFlag, Serve, Split
+from rollout_client.evaluation.targeting import compile_condition, reader
+
+
+class Now(Protocol):
+    """What a rule must know of the ruleset that is asked."""
+
+    @property
+    def revision(self) -> int: ...  # noqa: D102
+
+    @property
+    def environment(self) -> str: ...  # noqa: D102
+
+
+Lapsed = AbstractSet[int]
+"""The lease lengths (milliseconds) that have lapsed."""
+RuleAnswer = Callable[[Context, Any, Lapsed, int], Evaluation | None]
+Read = Callable[[Context], Any]
+
+
+class RulesetError(ValueError):
+    """A ruleset that contradicts itself; the message starts with the path."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+
+
+class Site(NamedTuple):
+    """Where a rule stands."""
+
+    key: str
+    flag: RulesetFlag
+    cohorts: Mapping[str, RulesetCohort]
+    path: str
+
+    def value(self, variant: str, where: str) -> Any:
+        """Return the value of a variant; RulesetError with the path when the flag has none of that name."""
+        try:
+            return self.flag.variants[variant]
+        except KeyError:
+            raise RulesetError(f"{self.path}.{where}", f'there is no variant "{variant}"') from None
+
+    def when(self, rule: Rule, unit: str | None = None) -> Callable[[Context], bool] | None:
+        """Return the compiled condition of a rule, None for everyone."""
+        return None if rule.when is None else compile_condition(rule.when, self.cohorts, unit)
+
+
+def compile_rule(rule: Rule, site: Site) -> RuleAnswer:
+    """Return the closure of one rule.
+
+    Raises:
+        RulesetError: a variant that is not there, weights that do not sum to 100,000, a threshold outside
+        0..100,000.
+    """
+    if isinstance(rule, Serve):
+        return _serve(rule, site)
+    if isinstance(rule, Split):
+        return _split(rule, site)
+    return _rollout(rule, site)
+
+
+def _serve(rule: Serve, site: Site) -> RuleAnswer:
+    key, variant, value, when = site.key, rule.variant, site.value(rule.variant, "variant"), site.when(rule)
+
+    def serve(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
+        if when is not None and not when(context):
+            return None
+        return Evaluation(value, variant, "TARGETING_MATCH", None, now.revision, key)
+
+    return serve
+
+
+def _split(rule: Split, site: Site) -> RuleAnswer:
+    widths = [width for _, width in rule.weights]
+    if sum(widths) != BUCKETS or min(widths) < 0:
+        raise RulesetError(f"{site.path}.weights", f"widths must not be negative and sum to {BUCKETS}")
+    shares = [(variant, site.value(variant, "weights")) for variant, _ in rule.weights]
+    ends = list(accumulate(widths))
+    key, flag, when = site.key, site.flag, site.when(rule, rule.unit)
+    unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
+    elsewhere = flag.default_variant if flag.released is None else flag.released
+    otherwise = flag.variants[elsewhere]
+
+    def split(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
+        if when is not None and not when(context):
+            return None
+        unit = unit_of(context)
+        if not valid_unit(unit):
+            return Evaluation(otherwise, elsewhere, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key)
+        variant, value = shares[bisect_right(ends, bucket_after(prefix, unit))]
+        return Evaluation(value, variant, "SPLIT", None, now.revision, key)
+
+    return split
+
+
+def _rollout(rule: RolloutRule, site: Site) -> RuleAnswer:
+    if not 0 <= rule.threshold <= BUCKETS:
+        raise RulesetError(f"{site.path}.threshold", f"a threshold is 0 to {BUCKETS}")
+    key, flag, when = site.key, site.flag, site.when(rule, rule.unit)
+    baseline, below = rule.baseline, site.value(rule.baseline, "baseline")
+    candidate, above = rule.candidate, site.value(rule.candidate, "candidate")
+    unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
+    pin_of = None if rule.pin is None else _text_reader(rule.pin)
+    rollout, attempt, threshold, lease = rule.rollout, rule.attempt, rule.threshold, rule.lease_ms
+
+    def expose(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
+        if when is not None and not when(context):
+            return None
+        revision = now.revision
+        if lease is not None and lease in lapsed:
+            return Evaluation(below, baseline, "STALE", None, revision, key, rollout)
+        unit = unit_of(context)
+        try:
+            position = bucket_after(prefix, unit) if unit and isinstance(unit, str) else None
+        except UnicodeEncodeError:  # with the line above, what valid_unit refuses, without encoding twice
+            position = None
+        if position is None:
+            return Evaluation(below, baseline, "DEFAULT", "TARGETING_KEY_MISSING", revision, key, rollout)
+        trail = None
+        if attempt is not None:
+            trail = Exposure(now.environment, unit, slot, None if pin_of is None else pin_of(context))
+        if position < threshold:
+            return Evaluation(above, candidate, "SPLIT", None, revision, key, rollout, attempt, "candidate", trail)
+        return Evaluation(below, baseline, "SPLIT", None, revision, key, rollout, attempt, "baseline", trail)
+
+    return expose
+
+
+def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Evaluation | None]:
+    """Return the closure that serves what a conversation began with, while the flag's pins hold its rollout.
+
+    The receipt's pin hash must match the attribute that a rule names as `pin`. When no rule names one any
+    more (the rollout was rolled back and drains), any text attribute with that hash identifies the
+    conversation.
+    """
+    key, flag = site.key, site.flag
+    rules = {rule.rollout: rule for rule in reversed(flag.rules) if isinstance(rule, RolloutRule)}
+    attempts = {rule.attempt for rule in flag.rules if isinstance(rule, RolloutRule) and rule.attempt is not None}
+    units = {rollout: _unit_reader(rule.unit) for rollout, rule in rules.items()}
+    pins = [_text_reader(name) for name in dict.fromkeys(r.pin for r in rules.values() if r.pin is not None)]
+
+    def pinned(receipt: Receipt, context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
+        rollout, variant = receipt.rollout, receipt.variant
+        if receipt.flag != key or receipt.environment != now.environment or rollout not in flag.pins:
+            return None
+        rule = rules.get(rollout)
+        expected = variant if rule is None else rule.baseline if receipt.arm == "baseline" else rule.candidate
+        if variant != expected or variant not in flag.variants or not _is_pinned(receipt, context, pins):
+            return None
+        value, revision, arm = flag.variants[variant], now.revision, receipt.arm
+        if rule is not None and rule.lease_ms is not None and rule.lease_ms in lapsed:
+            return Evaluation(flag.variants[rule.baseline], rule.baseline, "STALE", None, revision, key, rollout)
+        unit = None if rule is None else units[rollout](context)
+        if receipt.attempt in attempts and valid_unit(unit):
+            trail = Exposure(receipt.environment, unit, slot, receipt.pin, receipt.cell)
+            return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, receipt.attempt, arm, trail)
+        return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, None, arm, receipt)
+
+    return pinned
+
+
+def _is_pinned(receipt: Receipt, context: Context, pins: list[Read]) -> bool:
+    if receipt.pin is None:
+        return False
+    named = (pin(context) for pin in pins) if pins else (v for v in context.attributes.values() if valid_unit(v))
+    return any(text is not None and pin_hash(text) == receipt.pin for text in named)
+
+
+def _unit_reader(unit: str | None) -> Read:
+    return reader("targeting_key" if unit is None else unit)
+
+
+def _text_reader(attribute: str) -> Read:
+    read = reader(attribute)
+
+    def text(context: Context) -> str | None:
+        value = read(context)
+        return value if valid_unit(value) else None
+
+    return text

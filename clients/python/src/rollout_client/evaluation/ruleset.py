@@ -1,0 +1,130 @@
+"""The ruleset: the document an environment serves, as both sides read it (decision record 0001).
+
+Structs ignore unknown fields: an old reader accepts a newer writer. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from rollout_client.evaluation.condition import Condition
+
+SCHEMA = 1
+ALGORITHM = "murmur3-cbor-1"
+BUCKETS = 100_000
+"""Positions a unit can hash to; a percentage p owns the first p * 1000 of them."""
+
+Arm = Literal["baseline", "candidate"]
+MetricKind = Literal["proportion", "count_rate", "mean", "quantile", "distribution", "ratio"]
+Direction = Literal["lower_is_better", "higher_is_better"]
+Denominator = Literal["attempt", "exposure"]
+
+
+class Prerequisite(msgspec.Struct, frozen=True, kw_only=True):
+    """Another flag must serve one of these variants, or this flag serves what it serves to everybody."""
+
+    flag: str
+    variants: tuple[str, ...]
+
+
+class Serve(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="serve"):
+    """Everyone the condition matches gets one variant."""
+
+    variant: str
+    when: Condition | None = None
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="split"):
+    """A fixed split: `weights` are (variant, width) pairs over the buckets, in order, summing to 100,000."""
+
+    weights: tuple[tuple[str, int], ...]
+    when: Condition | None = None
+    unit: str | None = None
+    salt: str | None = None
+
+
+class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rollout"):
+    """One randomised exposure: bucket < threshold is the candidate arm, everyone else the baseline arm.
+
+    `attempt` names the stay in a stage this exposure is evidence of; None serves without evidence.
+    `lease_ms` None never lapses.
+    """
+
+    rollout: str
+    baseline: str
+    candidate: str
+    threshold: int
+    attempt: str | None = None
+    when: Condition | None = None
+    lease_ms: int | None = None
+    unit: str | None = None
+    pin: str | None = None
+    salt: str | None = None
+    metrics: tuple[str, ...] = ()
+
+
+Rule = Serve | Split | RolloutRule
+
+
+class RulesetFlag(msgspec.Struct, frozen=True, kw_only=True):
+    """One flag as compiled for one environment."""
+
+    variants: dict[str, Any]
+    default_variant: str
+    salt: str
+    killed: bool = False
+    released: str | None = None
+    prerequisites: tuple[Prerequisite, ...] = ()
+    overrides: dict[str, str] = {}
+    pins: dict[str, Literal["live", "drain"]] = {}
+    rules: tuple[Rule, ...] = ()
+
+
+class RulesetCohort(msgspec.Struct, frozen=True, kw_only=True):
+    """A named group: listed units, or a condition, or both (either admits)."""
+
+    units: tuple[str, ...] = ()
+    when: Condition | None = None
+
+
+class RulesetMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client must know of a metric to fold its observations."""
+
+    kind: MetricKind
+    direction: Direction = "lower_is_better"
+    denominator: Denominator = "attempt"
+    bounds: tuple[float, float] | None = None
+    thresholds: tuple[float, ...] = ()
+    cap: float | None = None
+
+
+class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one environment serves, compiled whole, immutable, numbered by `revision`."""
+
+    environment: str
+    revision: int
+    flags: dict[str, RulesetFlag] = {}
+    cohorts: dict[str, RulesetCohort] = {}
+    metrics: dict[str, RulesetMetric] = {}
+    schema: int = SCHEMA
+    algorithm: str = ALGORITHM
+
+
+class Patch(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed from `base` to `revision`; None removes a key."""
+
+    base: int
+    revision: int
+    flags: dict[str, RulesetFlag | None] = {}
+    cohorts: dict[str, RulesetCohort | None] = {}
+    metrics: dict[str, RulesetMetric | None] = {}
+    schema: int = SCHEMA
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent on every stream: how old the engine's last complete protect pass is (milliseconds, None: never)."""
+
+    revision: int
+    engine_age_ms: int | None = None
