@@ -1,0 +1,211 @@
+"""Rollouts: the record, its attempts, its transitions and its evaluations."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import undefer
+from sqlalchemy.orm.attributes import flag_modified
+from sqlalchemy.orm.exc import StaleDataError
+
+from rollout.db.session import Session
+from rollout.db.tables import AttemptRow, EvaluationRow, RolloutRow, TransitionRow
+from rollout.domain.compile import Running
+from rollout.domain.decide import Outcome
+from rollout.domain.evidence import Evidence
+from rollout.domain.rollout import EXPOSED, State
+from rollout.domain.transition import Change
+from rollout.errors import Conflict
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded change with its number, the look that led to it, and the ruleset that carries it."""
+
+    seq: int
+    change: Change
+    tick: int | None = None
+    ruleset_revision: int | None = None
+
+
+async def find(session: Session, identifier: str, *, lock: bool = False, evidence: bool = False) -> RolloutRow | None:
+    """One rollout's row; `lock` holds it until the transaction ends."""
+    options = [undefer(RolloutRow.evidence)] if evidence else []
+    return await session.get(
+        RolloutRow, identifier, with_for_update=lock or None, options=options, populate_existing=True
+    )
+
+
+async def page(
+    session: Session, *, environment: str | None, flag: str | None, status: str | None, limit: int = 200
+) -> Sequence[RolloutRow]:
+    """Newest first, as far as the filters allow."""
+    query = select(RolloutRow).order_by(RolloutRow.created_at.desc(), RolloutRow.id).limit(limit)
+    for column, wanted in ((RolloutRow.environment, environment), (RolloutRow.flag, flag), (RolloutRow.status, status)):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    return (await session.execute(query)).scalars().all()
+
+
+async def exposed_on(session: Session, flag: str, environment: str, *, lock: bool = False) -> RolloutRow | None:
+    """The rollout that is exposed on a flag in an environment; there is at most one."""
+    query = select(RolloutRow).where(RolloutRow.exclusive == exclusive(flag, environment))
+    if lock:
+        query = query.with_for_update()
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def served(session: Session, environment: str) -> list[Running]:
+    """Exposed rollouts of an environment, and the newest ended one of each flag (its pins may drain)."""
+    newest = (
+        select(RolloutRow.flag, func.max(RolloutRow.ended_at).label("ended_at"))
+        .where(RolloutRow.environment == environment, RolloutRow.ended_at.is_not(None))
+        .group_by(RolloutRow.flag)
+        .subquery()
+    )
+    ended = select(RolloutRow).join(
+        newest, (RolloutRow.flag == newest.c.flag) & (RolloutRow.ended_at == newest.c.ended_at)
+    )
+    exposed = select(RolloutRow).where(RolloutRow.environment == environment, RolloutRow.status.in_(EXPOSED))
+    rows = [*(await session.execute(exposed)).scalars(), *(await session.execute(ended)).scalars()]
+    unique = {row.id: row for row in rows if row.environment == environment}
+    return [
+        Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
+        for row in sorted(unique.values(), key=lambda row: row.id)
+    ]
+
+
+async def claim_due(session: Session, now: datetime) -> RolloutRow | None:
+    """Lock the rollout that has been due longest, passing over those another process holds."""
+    query = (
+        select(RolloutRow)
+        .where(RolloutRow.next_check_at <= now)
+        .order_by(RolloutRow.next_check_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .options(undefer(RolloutRow.evidence))
+    )
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def add_attempt(session: Session, row: RolloutRow) -> None:
+    """Register the rollout's newest attempt, so that ingestion knows it."""
+    attempt = row.state.attempt
+    assert attempt is not None
+    session.add(AttemptRow(id=attempt.id, rollout=row.id, environment=row.environment, epoch=attempt.epoch))
+    await session.flush()
+
+
+async def add_transition(session: Session, rollout: str, transition: Transition) -> None:
+    """Append a transition; its number is unique per rollout, so none can be recorded twice."""
+    session.add(
+        TransitionRow(
+            rollout=rollout,
+            seq=transition.seq,
+            at=transition.change.at,
+            tick=transition.tick,
+            ruleset_revision=transition.ruleset_revision,
+            change=transition.change,
+        )
+    )
+    await session.flush()
+
+
+async def transitions(session: Session, rollout: str) -> list[Transition]:
+    """All transitions of a rollout in order."""
+    rows = await session.execute(
+        select(TransitionRow).where(TransitionRow.rollout == rollout).order_by(TransitionRow.seq)
+    )
+    return [
+        Transition(
+            seq=row.seq,
+            change=msgspec.convert(row.change, Change),
+            tick=row.tick,
+            ruleset_revision=row.ruleset_revision,
+        )
+        for row in rows.scalars()
+    ]
+
+
+async def next_seq(session: Session, rollout: str) -> int:
+    """Number of the next transition, taken under the rollout's row lock."""
+    query = select(func.coalesce(func.max(TransitionRow.seq), 0)).where(TransitionRow.rollout == rollout)
+    return (await session.execute(query)).scalar_one() + 1
+
+
+async def add_evaluation(session: Session, values: dict[str, Any]) -> None:
+    """Append the record of one look."""
+    session.add(EvaluationRow(**values))
+    await session.flush()
+
+
+async def evaluations(session: Session, rollout: str, *, newest: int | None = None) -> Sequence[EvaluationRow]:
+    """The looks of a rollout: the `newest` few (newest first), or all in order."""
+    query = select(EvaluationRow).where(EvaluationRow.rollout == rollout)
+    if newest is not None:
+        return (await session.execute(query.order_by(EvaluationRow.tick.desc()).limit(newest))).scalars().all()
+    return (await session.execute(query.order_by(EvaluationRow.tick))).scalars().all()
+
+
+def exclusive(flag: str, environment: str) -> str:
+    """What only one exposed rollout can hold."""
+    return f"{flag}@{environment}"
+
+
+async def replace_state(session: Session, row: RolloutRow, state: State, now: datetime) -> None:
+    """Compare-and-set on the row's revision: a writer who read an older record changes nothing.
+
+    Raises:
+        Conflict: somebody else changed the rollout since it was read.
+    """
+    exposed = state.status in EXPOSED
+    row.state, row.status, row.ended_at = state, state.status, state.ended_at
+    row.exclusive = exclusive(row.flag, row.environment) if exposed else None
+    row.next_check_at = now if exposed else None
+    row.revision += 1
+    try:
+        await session.flush()
+    except StaleDataError as error:
+        raise Conflict("somebody else changed this rollout meanwhile; read it again and repeat the act") from error
+
+
+async def create(session: Session, row: RolloutRow) -> None:
+    """Insert a new rollout."""
+    session.add(row)
+    await session.flush()
+
+
+async def looked(session: Session, row: RolloutRow, state: State, now: datetime, next_check: datetime) -> None:
+    """A look has completed: when it was, when the next is due, and since when evidence has been missing."""
+    row.state, row.protected_at, row.judged_at, row.next_check_at = state, now, now, next_check
+    await session.flush()
+
+
+async def judged(session: Session, row: RolloutRow, evidence: Evidence, outcome: Outcome, tick: int) -> None:
+    """The evidence after a recorded tick, and what it found."""
+    row.evidence, row.latest = evidence, outcome
+    row.tick, row.judged = tick, row.accepted
+    flag_modified(row, "evidence")  # it was carried forward in place
+    await session.flush()
+
+
+async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
+    """Number the next batch of increments under the row's lock, and make the rollout due; the number.
+
+    Leaves the revision alone: evidence is no change that a person could conflict with.
+    """
+    taken = await session.execute(
+        update(RolloutRow)
+        .where(RolloutRow.id == row.id)
+        .values(accepted=RolloutRow.accepted + 1, next_check_at=now)
+        .returning(RolloutRow.accepted)
+        .execution_options(synchronize_session=False)
+    )
+    return taken.scalar_one()
+
+
+async def postpone(session: Session, row: RolloutRow, until: datetime) -> None:
+    """Make the rollout due at a later moment, whatever else happened to it."""
+    row.next_check_at = until
+    await session.flush()

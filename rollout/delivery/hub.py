@@ -1,0 +1,107 @@
+"""The newest ruleset of each environment in memory, and who waits for the next one.
+
+The environments' revisions in the database are the truth; `refresh` follows them, whoever moved them.
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from time import monotonic
+
+import msgspec
+
+from rollout.db import environments, heartbeat
+from rollout.db.session import Database
+from rollout.domain.compile import difference
+from rollout_client.evaluation.ruleset import Ruleset
+
+HISTORY = 64
+"""Revisions kept decoded per environment, so that a client that was away for a moment gets a patch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One encoded ruleset."""
+
+    revision: int
+    body: bytes
+    ruleset: Ruleset
+
+
+class Hub:
+    """What this process serves. Reads never wait for a writer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._history: dict[str, OrderedDict[int, Snapshot]] = {}
+        self._moved = asyncio.Condition()
+        self._age: tuple[int, float] | None = None
+        self._patches: dict[tuple[str, int, int], bytes] = {}
+        self.closing = False
+
+    def newest(self, environment: str) -> Snapshot | None:
+        """The newest snapshot of an environment, None before its first ruleset."""
+        known = self._history.get(environment)
+        return next(reversed(known.values())) if known else None
+
+    def patch(self, environment: str, base: int) -> bytes | None:
+        """The encoded patch from `base` to the newest revision; None when `base` is no longer known here."""
+        known = self._history.get(environment, OrderedDict())
+        newest = self.newest(environment)
+        if newest is None or base not in known:
+            return None
+        key = (environment, base, newest.revision)
+        if key not in self._patches:
+            self._patches[key] = msgspec.json.encode(difference(known[base].ruleset, newest.ruleset))
+        return self._patches[key]
+
+    def engine_age_ms(self) -> int | None:
+        """Age of the engine's last complete protect pass, carried forward since it was last read."""
+        if self._age is None:
+            return None
+        age, read_at = self._age
+        return age + int((monotonic() - read_at) * 1000)
+
+    async def refresh(self) -> None:
+        """Follow the database: newer rulesets, the engine's age. Wakes everyone who waits when something moved."""
+        async with self._database.read() as session:
+            age = await heartbeat.engine_age_ms(session)
+            self._age = None if age is None else (age, monotonic())
+            moved = False
+            for environment, revision in (await environments.revisions(session)).items():
+                newest = self.newest(environment)
+                if revision and (newest is None or newest.revision < revision):
+                    body = await environments.ruleset(session, environment)
+                    if body is not None:
+                        self._keep(environment, body)
+                        moved = True
+        if moved:
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def wait(self, environment: str, revision: int, seconds: float) -> None:
+        """Return when the environment is past `revision`, when the service is closing, or after `seconds`."""
+
+        def due() -> bool:
+            newest = self.newest(environment)
+            return self.closing or (newest is not None and newest.revision > revision)
+
+        try:
+            async with asyncio.timeout(seconds), self._moved:
+                await self._moved.wait_for(due)
+        except TimeoutError:
+            return
+
+    async def close(self) -> None:
+        """Let every stream end by itself."""
+        self.closing = True
+        async with self._moved:
+            self._moved.notify_all()
+
+    def _keep(self, environment: str, body: bytes) -> None:
+        ruleset = msgspec.json.decode(body, type=Ruleset)
+        known = self._history.setdefault(environment, OrderedDict())
+        known[ruleset.revision] = Snapshot(ruleset.revision, body, ruleset)
+        while len(known) > HISTORY:
+            known.popitem(last=False)
+        self._patches = {key: patch for key, patch in self._patches.items() if key[0] != environment}

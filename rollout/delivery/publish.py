@@ -1,0 +1,41 @@
+"""Compile and keep the next ruleset, in the transaction of the change that asked for it: recorded is served."""
+
+from datetime import datetime
+
+import msgspec
+
+from rollout.db import documents, environments, flag_states, rollouts
+from rollout.db.session import Session
+from rollout.domain.cohort import Cohort
+from rollout.domain.compile import Served, compile_ruleset
+from rollout.domain.flag import Flag
+from rollout_client.evaluation.ruleset import Ruleset
+
+
+async def publish(session: Session, environment: str, now: datetime) -> int:
+    """The revision that serves what this transaction decided: a new one, or the newest if nothing differs.
+
+    Takes the environment's row lock, so two publishers of one environment follow each other.
+    """
+    revision = await environments.next_revision(session, environment)
+    newest = await environments.ruleset(session, environment)
+    served = Served(
+        environment=environment,
+        flags={key: flag for key, (flag, _) in (await documents.every(session, Flag)).items()},
+        states=await flag_states.of_environment(session, environment),
+        cohorts={key: cohort for key, (cohort, _) in (await documents.every(session, Cohort)).items()},
+        rollouts=await rollouts.served(session, environment),
+    )
+    if newest is not None:
+        before = msgspec.json.decode(newest, type=Ruleset)
+        unchanged = compile_ruleset(served, before.revision)
+        if msgspec.json.encode(unchanged) == newest:
+            await environments.set_revision(session, environment, before.revision)
+            return before.revision
+    await environments.keep_ruleset(session, compile_ruleset(served, revision), now)
+    return revision
+
+
+async def publish_everywhere(session: Session, now: datetime) -> dict[str, int]:
+    """Publish every environment: what a change of a flag or a cohort asks for."""
+    return {key: await publish(session, key, now) for key in sorted(await environments.every(session))}

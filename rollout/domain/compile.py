@@ -1,0 +1,171 @@
+"""Compiling what people authored and what rollouts decided into the one document an environment serves."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeVar
+
+import msgspec
+
+from rollout.domain.cohort import Cohort
+from rollout.domain.flag import Flag, FlagState, Targeting, TargetingRule
+from rollout.domain.metric import Metric
+from rollout.domain.plan import RolloutDocument, lease_seconds, percentage_of
+from rollout.domain.rollout import EXPOSED, State, percentage_now
+from rollout_client.evaluation.ruleset import (
+    BUCKETS,
+    Patch,
+    Prerequisite,
+    RolloutRule,
+    Rule,
+    Ruleset,
+    RulesetCohort,
+    RulesetFlag,
+    RulesetMetric,
+    Serve,
+    Split,
+)
+from rollout_client.evaluation.targeting import Condition
+
+T = TypeVar("T")
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout as the compiler needs it; `metrics` are its own, frozen when it was created."""
+
+    id: str
+    document: RolloutDocument
+    state: State
+    metrics: dict[str, Metric]
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one environment serves, uncompiled. `rollouts`: exposed ones, and the last ended one of each flag."""
+
+    environment: str
+    flags: Mapping[str, Flag]
+    states: Mapping[str, FlagState]
+    cohorts: Mapping[str, Cohort]
+    rollouts: Sequence[Running]
+
+
+def compile_ruleset(served: Served, revision: int) -> Ruleset:
+    """The ruleset of an environment: a pure function of what is authored and decided."""
+    by_flag: dict[str, list[Running]] = {}
+    for rollout in served.rollouts:
+        by_flag.setdefault(rollout.document.flag, []).append(rollout)
+    exposed = [rollout for rollout in served.rollouts if rollout.state.status in EXPOSED]
+    flags = {
+        key: _flag(flag, served.states.get(key, FlagState()), served.environment, by_flag.get(key, ()))
+        for key, flag in served.flags.items()
+    }
+    return Ruleset(
+        environment=served.environment,
+        revision=revision,
+        flags=flags,
+        cohorts={key: RulesetCohort(units=cohort.units, when=cohort.when) for key, cohort in served.cohorts.items()},
+        metrics=_metrics(exposed),
+    )
+
+
+def difference(before: Ruleset, after: Ruleset) -> Patch:
+    """What a client at `before` must change to serve `after`."""
+    return Patch(
+        base=before.revision,
+        revision=after.revision,
+        flags=_changed(before.flags, after.flags),
+        cohorts=_changed(before.cohorts, after.cohorts),
+        metrics=_changed(before.metrics, after.metrics),
+    )
+
+
+def _changed(before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, T | None]:
+    changes: dict[str, T | None] = {key: None for key in before if key not in after}
+    changes.update({key: value for key, value in after.items() if before.get(key) != value})
+    return changes
+
+
+def _flag(flag: Flag, state: FlagState, environment: str, rollouts: Iterable[Running]) -> RulesetFlag:
+    targeting = flag.targeting.get(environment, Targeting())
+    rules: list[Rule] = [_authored(rule) for rule in targeting.rules]
+    pins: dict[str, Literal["live", "drain"]] = {}
+    for rollout in rollouts:
+        exposed = rollout.state.status in EXPOSED
+        if exposed:
+            rules += exposure_rules(rollout, flag)
+        if rollout.document.pin is not None:
+            drains = rollout.document.on_rollback == "drain" or rollout.state.status == "completed"
+            if exposed or drains:
+                pins[rollout.id] = "live" if exposed else "drain"
+    return RulesetFlag(
+        variants=flag.variants,
+        default_variant=flag.default_variant,
+        salt=flag.salt or flag.key,
+        killed=state.killed,
+        released=state.released,
+        prerequisites=tuple(Prerequisite(flag=p.flag, variants=p.variants) for p in flag.prerequisites),
+        overrides=targeting.overrides,
+        pins=pins,
+        rules=tuple(rules),
+    )
+
+
+def _authored(rule: TargetingRule) -> Rule:
+    if rule.split is None:
+        assert rule.variant is not None
+        return Serve(variant=rule.variant, when=rule.when)
+    weights = tuple((variant, round(share * BUCKETS / 100)) for variant, share in rule.split.items())
+    return Split(weights=weights, when=rule.when, unit=rule.unit)
+
+
+def exposure_rules(rollout: Running, flag: Flag) -> list[Rule]:
+    """The rules of one exposed rollout, narrowest first.
+
+    A cohort let in by an earlier stage keeps what it has, outside evidence, as long as that is more than the present
+    stage gives everyone. Whoever is outside the present stage's population is served the baseline.
+    """
+    document, state = rollout.document, rollout.state
+    attempt = state.attempt
+    assert attempt is not None
+    stages = document.stages
+    present = stages[state.stage] if state.stage < len(stages) else None
+    now = 0.0 if state.blind else percentage_now(document, state)
+    rules: list[Rule] = []
+    for earlier in stages[: min(state.stage, len(stages))]:
+        kept = earlier.cohort is not None and (
+            earlier.percentage >= 100 or earlier.percentage > percentage_of(document, state.stage)
+        )
+        if kept and not (present and present.cohort == earlier.cohort):
+            share = 0.0 if state.blind else earlier.percentage
+            rules.append(_exposure(rollout, flag, share, attempt=None, cohort=earlier.cohort))
+    cohort = present.cohort if present else None
+    rules.append(_exposure(rollout, flag, now, attempt=None if state.blind else attempt.id, cohort=cohort))
+    if cohort is not None:
+        rules.append(Serve(variant=document.baseline))
+    return rules
+
+
+def _exposure(
+    rollout: Running, flag: Flag, percentage: float, *, attempt: str | None, cohort: str | None
+) -> RolloutRule:
+    document = rollout.document
+    lease = lease_seconds(document)
+    return RolloutRule(
+        rollout=rollout.id,
+        attempt=attempt,
+        baseline=document.baseline,
+        candidate=document.candidate,
+        threshold=round(percentage * BUCKETS / 100),
+        when=Condition(cohort=cohort) if cohort is not None else None,
+        lease_ms=None if lease is None else round(lease * 1000),
+        unit=document.unit,
+        pin=document.pin,
+        salt=f"{flag.salt or flag.key}:{rollout.id}" if document.reseed else None,
+        metrics=tuple(sorted(rollout.metrics)) if attempt is not None else (),
+    )
+
+
+def _metrics(exposed: Iterable[Running]) -> dict[str, RulesetMetric]:
+    return {
+        key: RulesetMetric(kind=m.kind, direction=m.direction, denominator=m.denominator, bounds=m.bounds)
+        for rollout in exposed
+        for key, m in sorted(rollout.metrics.items())
+    }

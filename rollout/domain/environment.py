@@ -1,0 +1,18 @@
+"""An environment: where flags are served, each with a ruleset, keys and rollouts of its own."""
+
+from typing import Literal
+
+from rollout.domain.document import Document, Problem, key_problems
+
+
+class Environment(Document, frozen=True, kw_only=True):
+    """An authored environment."""
+
+    key: str
+    kind: Literal["Environment"] = "Environment"
+    description: str = ""
+
+
+def environment_problems(environment: Environment) -> list[Problem]:
+    """Everything wrong with an environment."""
+    return key_problems(environment.key)

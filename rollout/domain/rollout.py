@@ -1,0 +1,119 @@
+"""The running record of a rollout: its state, its attempts, and which act is allowed in which status."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from rollout.domain.plan import PlanBody, percentage_of
+
+Status = Literal["draft", "scheduled", "running", "paused", "baking", "completed", "rolled_back", "cancelled"]
+Action = Literal["start", "pause", "resume", "advance", "approve", "roll_back", "cancel"]
+
+EXPOSED: frozenset[Status] = frozenset({"running", "paused", "baking"})
+"""Statuses in which a candidate is served, so in which protect() runs."""
+ENDED: frozenset[Status] = frozenset({"completed", "rolled_back", "cancelled"})
+
+ALLOWED: dict[Action, frozenset[Status]] = {
+    "start": frozenset({"draft", "scheduled"}),
+    "pause": frozenset({"running", "baking"}),
+    "resume": frozenset({"paused"}),
+    "advance": frozenset({"running"}),
+    "approve": frozenset({"running", "paused"}),
+    "roll_back": EXPOSED,
+    "cancel": frozenset({"draft", "scheduled"}),
+}
+"""The whole table of acts; everything else is refused with `refusal`."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One stay in a stage. Evidence is keyed by it, so data of one stay never opens the gate of another."""
+
+    id: str
+    number: int
+    stage: int
+    epoch: int
+    percentage: float
+    opened_at: datetime
+
+
+class Breach(msgspec.Struct, frozen=True, kw_only=True):
+    """A latched proof of harm: later good data cannot undo it, only a person's resume (a new epoch) can."""
+
+    at: datetime
+    epoch: int
+    metric: str
+    log_e: float
+    threshold: float
+    culprits: tuple[str, ...] = ()
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's yes to leave one attempt of one exact plan."""
+
+    by: str
+    at: datetime
+    attempt: str
+    content_hash: str
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rollout stands. `stage` -1 is before the start, len(stages) is the bake.
+
+    `elapsed` is the time (seconds) spent in the present stage up to `clock_since`; None: the clock stands still.
+    """
+
+    status: Status = "draft"
+    stage: int = -1
+    epoch: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    elapsed: float = 0.0
+    clock_since: datetime | None = None
+    paused_reason: str | None = None
+    breach: Breach | None = None
+    approval: Approval | None = None
+    blind: bool = False
+    missing_since: dict[str, datetime] = {}
+    unproven_stages: tuple[str, ...] = ()
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The present stay, None before the start."""
+        return self.attempts[-1] if self.attempts else None
+
+    def stage_age(self, now: datetime) -> timedelta:
+        """Time spent in the present stage; pauses do not count."""
+        running = now - self.clock_since if self.clock_since is not None else timedelta(0)
+        return timedelta(seconds=self.elapsed) + max(running, timedelta(0))
+
+
+def percentage_now(plan: PlanBody, state: State) -> float:
+    """Percentage of the stage's population that is served the candidate at this moment (flag not killed)."""
+    if state.status == "completed":
+        return 100.0
+    if state.status not in EXPOSED or state.blind:
+        return 0.0
+    return percentage_of(plan, state.stage)
+
+
+def stage_name(plan: PlanBody, stage: int) -> str:
+    """A stage's name for people; the bake and the time before the start have names too."""
+    if stage < 0:
+        return "not started"
+    return plan.stages[stage].name if stage < len(plan.stages) else "bake"
+
+
+def refusal(action: Action, status: Status) -> str | None:
+    """Why an act is refused in a status, and what to do; None when it is allowed."""
+    if status in ALLOWED[action]:
+        return None
+    if status in ENDED:
+        return f"the rollout has ended ({status}); create a new rollout to try again"
+    if action == "cancel":
+        return f"the rollout is {status}: its candidate is being served; use roll_back"
+    if action in ("roll_back", "pause", "advance", "resume", "approve") and status in ("draft", "scheduled"):
+        return f"the rollout is {status}; start it first, or cancel it"
+    allowed = ", ".join(sorted(ALLOWED[action]))
+    return f"{action} is possible when a rollout is {allowed}; this one is {status}"

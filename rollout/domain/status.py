@@ -1,0 +1,101 @@
+"""What a rollout's status says: the percentage now, the next change, why it is held, what is still needed."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from rollout.domain.decide import Decision, Reason
+from rollout.domain.document import duration
+from rollout.domain.judge import Judgement, Reading
+from rollout.domain.plan import RolloutDocument, percentage_of
+from rollout.domain.rollout import EXPOSED, Breach, State, Status, percentage_now, stage_name
+
+
+class NextChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens next if every gate opens, and the earliest moment it can."""
+
+    to: str
+    percentage: float
+    not_before: datetime | None
+
+
+class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of GET /rollouts/{id}/status: for people on call and for programs."""
+
+    id: str
+    flag: str
+    environment: str
+    baseline: str
+    candidate: str
+    status: Status
+    stage: str
+    percentage: float
+    killed: bool
+    guarded: bool
+    proven: bool
+    awaiting_approval: bool
+    held: tuple[Reason, ...]
+    next_change: NextChange | None
+    needed: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    units: int
+    epoch: int
+    breach: Breach | None
+    decision: str | None
+    judged_at: datetime | None
+    revision: int
+
+
+def status_of(
+    identity: tuple[str, int],
+    document: RolloutDocument,
+    state: State,
+    latest: tuple[Judgement, Decision, datetime] | None,
+    *,
+    killed: bool,
+) -> RolloutStatus:
+    """Join the record of a rollout with its latest evaluation; `identity` is (id, revision)."""
+    judgement, decision, judged_at = latest if latest is not None else (None, None, None)
+    live = state.status in EXPOSED
+    held = decision.reasons if live and decision is not None and decision.kind == "hold" else ()
+    if live and state.blind:
+        held = (Reason("blind", "the engine could not see its evidence for a whole lease; nobody is exposed"), *held)
+    return RolloutStatus(
+        id=identity[0],
+        flag=document.flag,
+        environment=document.environment,
+        baseline=document.baseline,
+        candidate=document.candidate,
+        status=state.status,
+        stage=stage_name(document, state.stage),
+        percentage=0.0 if killed and state.status != "completed" else percentage_now(document, state),
+        killed=killed,
+        guarded=bool(document.guardrails),
+        proven=bool(document.guardrails) and not state.unproven_stages,
+        awaiting_approval=any(reason.code == "awaiting_approval" for reason in held),
+        held=held,
+        next_change=_next_change(document, state),
+        needed=tuple(reason.message for reason in held),
+        readings=judgement.readings if judgement else (),
+        units=judgement.units if judgement else 0,
+        epoch=state.epoch,
+        breach=state.breach,
+        decision=decision.kind if decision else None,
+        judged_at=judged_at,
+        revision=identity[1],
+    )
+
+
+def _next_change(document: RolloutDocument, state: State) -> NextChange | None:
+    if state.status not in ("running", "baking") or state.clock_since is None:
+        return None
+    if state.status == "baking" and document.bake is not None:
+        least, following = duration(document.bake.duration), None
+    else:
+        least, following = duration(document.stages[state.stage].min_duration), state.stage + 1
+    begun = state.clock_since - timedelta(seconds=state.elapsed)
+    if following is None or (following == len(document.stages) and document.bake is None):
+        return NextChange(to="completed", percentage=100.0, not_before=begun + least)
+    return NextChange(
+        to=stage_name(document, following), percentage=percentage_of(document, following), not_before=begun + least
+    )

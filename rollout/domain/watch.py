@@ -1,0 +1,80 @@
+"""What is watched: each guardrail and signal of a plan joined with its metric, in the numbers the tests take."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from rollout.domain.document import duration
+from rollout.domain.metric import Metric
+from rollout.domain.plan import Guardrail, MaxRegression, OnBreach, OnMissing, PlanBody, Signal, last_percentage
+from rollout.domain.plan import percentage_of as percentage_of_stage
+from rollout.stats.margin import Margin, risk_scaled
+from rollout_client.evaluation.ruleset import Denominator, Direction
+
+Role = Literal["guardrail", "warning", "signal"]
+"""A guardrail acts on a breach, a warning is shown, a signal holds and clears itself."""
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """One watched metric. `harm_margin` draws the rollback line, `margin` what is accepted at the end."""
+
+    metric: str
+    role: Role
+    direction: Direction
+    denominator: Denominator
+    margin: Margin
+    harm_margin: Margin
+    maturity: float
+    counts_timeouts: bool
+    weight: float
+    on_breach: OnBreach
+    on_missing: OnMissing
+
+
+def watches(plan: PlanBody, metrics: Mapping[str, Metric]) -> tuple[Watch, ...]:
+    """Guardrails in order, then signals."""
+    items: tuple[Guardrail | Signal, ...] = (*plan.guardrails, *plan.signals)
+    return tuple(_watch(item, metrics[item.metric]) for item in items)
+
+
+def gate_margin(plan: PlanBody, watch: Watch, stage: int) -> Margin:
+    """Margin of the gate that leaves `stage`: early gates tolerate more of the excess when the plan is risk-scaled."""
+    if not plan.analysis.risk_scaled or stage >= len(plan.stages):
+        return watch.margin
+    following = next(
+        (s.percentage for s in plan.stages[stage + 1 :] if s.cohort is None), percentage_of_stage(plan, stage)
+    )
+    return risk_scaled(watch.margin, watch.direction, following, last_percentage(plan))
+
+
+def margin(regression: MaxRegression) -> Margin:
+    """The authored `max_regression` as a margin."""
+    if regression.relative is not None:
+        return Margin(regression.relative, True)
+    return Margin(regression.absolute or 0.0, False)
+
+
+def _watch(item: Guardrail | Signal, metric: Metric) -> Watch:
+    accepted = margin(item.max_regression)
+    guardrail = item if isinstance(item, Guardrail) else None
+    any_regression = guardrail is not None and guardrail.rollback_on == "any_regression"
+    return Watch(
+        metric=item.metric,
+        role=_role(guardrail),
+        direction=metric.direction,
+        denominator=metric.denominator,
+        margin=accepted,
+        harm_margin=Margin(0.0, accepted.relative) if any_regression else accepted,
+        maturity=duration(item.maturity or metric.maturity).total_seconds(),
+        counts_timeouts=metric.timeout is not None,
+        weight=guardrail.weight if guardrail else 1.0,
+        on_breach=guardrail.on_breach if guardrail else "warn",
+        on_missing=guardrail.on_missing if guardrail else "hold",
+    )
+
+
+def _role(guardrail: Guardrail | None) -> Role:
+    if guardrail is None:
+        return "signal"
+    return "warning" if guardrail.on_breach == "warn" else "guardrail"

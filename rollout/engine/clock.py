@@ -1,0 +1,76 @@
+"""The engine's clock: a round every tick, and a round soon after each accepted batch. The only import of APScheduler.
+
+APScheduler keeps time and nothing else; what is due stands in the database. A nudge is debounced by time only, never by
+what a batch says.
+"""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from rollout.engine.control import Control
+from rollout.engine.watchman import Watchman
+
+_log = structlog.get_logger("rollout.engine")
+
+
+class Clock:
+    """Runs the watchman from `start` to `stop`."""
+
+    def __init__(self, control: Control, *, tick: float = 1.0, debounce: float = 0.2) -> None:
+        self._watchman = Watchman(control)
+        self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self._tick, self._debounce = timedelta(seconds=tick), debounce
+        self._nudged = asyncio.Event()
+        self._nudges: asyncio.Task[None] | None = None
+        self._rounds: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Begin with a round at once."""
+        await self._round()
+        self._scheduler.add_job(
+            self._round, "interval", seconds=self._tick.total_seconds(), max_instances=1, coalesce=True,
+            misfire_grace_time=None,
+        )  # fmt: skip
+        self._scheduler.start()
+        self._nudges = asyncio.create_task(self._follow_nudges(), name="rollout-nudges")
+
+    def nudge(self) -> None:
+        """A batch was accepted: look within the debounce time."""
+        self._nudged.set()
+
+    async def stop(self) -> None:
+        """Let the round in flight finish, then stop; APScheduler alone would cancel it."""
+        self._stopping = True
+        if self._nudges is not None:
+            self._nudges.cancel()
+            await asyncio.gather(self._nudges, return_exceptions=True)
+        if self._scheduler.running:
+            self._scheduler.pause()
+            await asyncio.gather(*self._rounds, return_exceptions=True)
+            self._scheduler.shutdown(wait=False)
+
+    async def _follow_nudges(self) -> None:
+        while True:
+            await self._nudged.wait()
+            await asyncio.sleep(self._debounce)
+            self._nudged.clear()
+            await self._round()
+
+    async def _round(self) -> None:
+        """One round in a task of its own, so that whoever waits for it can be cancelled without cutting it short."""
+        if self._stopping:
+            return
+        task = asyncio.create_task(self._guarded(), name="rollout-round")
+        self._rounds.add(task)
+        task.add_done_callback(self._rounds.discard)
+        await asyncio.shield(task)
+
+    async def _guarded(self) -> None:
+        try:
+            await self._watchman.round()
+        except Exception:
+            _log.exception("round failed")

@@ -1,0 +1,59 @@
+"""Recording a change: state, transition, released variant and ruleset in the caller's transaction, or none of them."""
+
+from datetime import datetime
+
+import msgspec
+
+from rollout.db import flag_states, rollouts
+from rollout.db.rollouts import Transition
+from rollout.db.session import Session
+from rollout.db.tables import RolloutRow
+from rollout.delivery.publish import publish
+from rollout.domain.rollout import ENDED, EXPOSED, State, percentage_now
+from rollout.domain.transition import Change, Step
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a state changes: which step, the reason in words, who did it, and the look that led to it."""
+
+    step: Step
+    reason: str
+    actor: str
+    at: datetime
+    tick: int | None = None
+
+
+async def record(session: Session, row: RolloutRow, state: State, cause: Cause) -> Transition:
+    """Write `state` and everything that follows from it. The row must be locked by this transaction."""
+    before = row.state
+    await rollouts.replace_state(session, row, state, cause.at)
+    if state.attempts != before.attempts:
+        await rollouts.add_attempt(session, row)
+    if state.status in ENDED and before.status in EXPOSED:
+        released = row.document.candidate if state.status == "completed" else row.document.baseline
+        known = await flag_states.find(session, row.flag, row.environment)
+        await flag_states.save(session, row.flag, row.environment, msgspec.structs.replace(known, released=released))
+    revision = await publish(session, row.environment, cause.at)
+    transition = Transition(
+        seq=await rollouts.next_seq(session, row.id),
+        change=_change(row, before, state, cause),
+        tick=cause.tick,
+        ruleset_revision=revision,
+    )
+    await rollouts.add_transition(session, row.id, transition)
+    return transition
+
+
+def _change(row: RolloutRow, before: State, after: State, cause: Cause) -> Change:
+    return Change(
+        step=cause.step,
+        from_status=before.status,
+        to_status=after.status,
+        from_stage=before.stage,
+        to_stage=after.stage,
+        from_percentage=percentage_now(row.document, before),
+        to_percentage=percentage_now(row.document, after),
+        reason=cause.reason,
+        actor=cause.actor,
+        at=cause.at,
+    )

@@ -1,0 +1,57 @@
+"""Making every recorded look again from its inputs; the same bytes must come out."""
+
+import msgspec
+
+from rollout.db import increments, rollouts
+from rollout.db.session import Session
+from rollout.domain.document import canonical
+from rollout.domain.evidence import Evidence
+from rollout.engine.look import ENGINE_VERSION, Inputs, digest, examine
+from rollout.errors import NotFound
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay found: `differing` ticks came out otherwise, `foreign` ones were made by another engine."""
+
+    rollout: str
+    ticks: int
+    differing: tuple[int, ...]
+    foreign: tuple[int, ...]
+    evidence_equal: bool
+
+    @property
+    def exact(self) -> bool:
+        """Every look came out as it was recorded."""
+        return not self.differing and self.evidence_equal
+
+
+async def replay(session: Session, identifier: str) -> Replayed:
+    """Recompute every recorded look of a rollout from the increment log.
+
+    Raises:
+        NotFound: no such rollout.
+    """
+    row = await rollouts.find(session, identifier, evidence=True)
+    if row is None:
+        raise NotFound(f"there is no rollout {identifier!r}")
+    evidence = Evidence()
+    differing, foreign = [], []
+    recorded = await rollouts.evaluations(session, identifier)
+    for evaluation in recorded:
+        inputs = msgspec.json.decode(evaluation.inputs, type=Inputs)
+        added = await increments.of_tick(session, identifier, evaluation.tick)
+        evidence, outcome = examine(row.document, row.metrics, evidence, added, inputs)
+        same = digest(outcome) == evaluation.digest
+        if evaluation.outcome is not None:
+            same = same and canonical(outcome).decode() == evaluation.outcome
+        if not same:
+            differing.append(evaluation.tick)
+        if evaluation.engine_version != ENGINE_VERSION:
+            foreign.append(evaluation.tick)
+    return Replayed(
+        rollout=identifier,
+        ticks=len(recorded),
+        differing=tuple(differing),
+        foreign=tuple(foreign),
+        evidence_equal=msgspec.json.encode(evidence) == msgspec.json.encode(row.evidence) if recorded else True,
+    )

@@ -1,0 +1,74 @@
+"""Kill and restore: the default variant for everyone, now. Beats every rule, and needs no scheduler."""
+
+from datetime import datetime
+
+import msgspec
+
+from rollout.db import audit, documents, environments, flag_states, rollouts
+from rollout.db.audit import Entry
+from rollout.db.session import Session
+from rollout.delivery.publish import publish
+from rollout.domain import transition
+from rollout.domain.flag import Flag, FlagState
+from rollout.engine.control import Control
+from rollout.engine.record import Cause, record
+from rollout.errors import NotFound
+
+
+async def kill(control: Control, flag: str, environment: str, actor: str, reason: str) -> FlagState:
+    """Serve the flag's default variant to everyone in an environment, and pause the rollout that runs on it.
+
+    Raises:
+        NotFound: no such flag or environment.
+    """
+    now = control.now()
+    async with control.database.write() as session:
+        known = await _known(session, flag, environment)
+        state = msgspec.structs.replace(known, killed_at=known.killed_at or now, killed_by=actor, kill_reason=reason)
+        await flag_states.save(session, flag, environment, state)
+        await _pause_rollout(session, flag, environment, actor, now)
+        await publish(session, environment, now)
+        await audit.record(session, _entry("flag.kill", flag, environment, actor, now, reason))
+    await control.hub.refresh()
+    return state
+
+
+async def restore(control: Control, flag: str, environment: str, actor: str, reason: str) -> FlagState:
+    """End a kill. A rollout that the kill paused stays paused until a person resumes it.
+
+    Raises:
+        NotFound: no such flag or environment.
+    """
+    now = control.now()
+    async with control.database.write() as session:
+        known = await _known(session, flag, environment)
+        state = FlagState(released=known.released)
+        await flag_states.save(session, flag, environment, state)
+        await publish(session, environment, now)
+        await audit.record(session, _entry("flag.restore", flag, environment, actor, now, reason))
+    await control.hub.refresh()
+    return state
+
+
+async def _known(session: Session, flag: str, environment: str) -> FlagState:
+    if await documents.find(session, Flag, flag) is None:
+        raise NotFound(f"there is no flag {flag!r}")
+    if await environments.find(session, environment) is None:
+        raise NotFound(f"there is no environment {environment!r}")
+    return await flag_states.find(session, flag, environment)
+
+
+async def _pause_rollout(session: Session, flag: str, environment: str, actor: str, now: datetime) -> None:
+    row = await rollouts.exposed_on(session, flag, environment, lock=True)
+    if row is None or row.status == "paused":
+        return
+    reason = "the flag was killed; restore it, then resume"
+    await record(
+        session, row, transition.pause(row.state, now, reason), Cause(step="pause", reason=reason, actor=actor, at=now)
+    )
+
+
+def _entry(action: str, flag: str, environment: str, actor: str, now: datetime, reason: str) -> Entry:
+    return Entry(
+        at=now, actor=actor, action=action, target=f"flag:{flag}", environment=environment, detail={"reason": reason}
+    )
