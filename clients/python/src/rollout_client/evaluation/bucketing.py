@@ -65,7 +65,10 @@ def bucket(salt: str, unit: str) -> int:
 
 def bucket_after(prefix: bytes, unit: str) -> int:
     """Return the bucket of a unit when `cbor_prefix(salt)` is already there: what a compiled rule calls."""
-    position: int = mmh3.mmh3_32_uintdigest(prefix + cbor_text(unit), BUCKET_SEED)
+    encoded = unit.encode()  # cbor_text, without its call
+    length = len(encoded)
+    head = _HEADS[length] if length < 256 else _text_head(length)
+    position: int = mmh3.mmh3_32_uintdigest(prefix + head + encoded, BUCKET_SEED)
     return (position * BUCKETS) >> 32
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from rollout_client.evaluation.answer import ErrorCode, Evaluation, Exposure, Reason
 from rollout_client.evaluation.context import Context
-from rollout_client.evaluation.rules import Lapsed, RulesetError, Site, compile_pin, compile_rule
+from rollout_client.evaluation.rules import CompiledRule, Lapsed, RulesetError, Site, compile_pin, compile_rule
 from rollout_client.evaluation.ruleset import (
     ALGORITHM,
     SCHEMA,
@@ -212,12 +212,11 @@ def _constant(site: Site, variant: str, reason: Reason) -> _Answer:
     return lambda _context, now, _lapsed, _slot: Evaluation(value, variant, reason, None, now.revision, key)
 
 
-def _first_of(rules: tuple[Any, ...], otherwise: _Answer) -> _Answer:
+def _first_of(rules: tuple[CompiledRule, ...], otherwise: _Answer) -> _Answer:
     def first(context: Context, now: CompiledRuleset, lapsed: Lapsed, slot: int) -> Evaluation:
-        for rule in rules:
-            answer: Evaluation | None = rule(context, now, lapsed, slot)
-            if answer is not None:
-                return answer
+        for applies, answer in rules:
+            if applies is None or applies(context):
+                return answer(context, now, lapsed, slot)
         return otherwise(context, now, lapsed, slot)
 
     return first

@@ -1,7 +1,7 @@
 """The rules of a flag as closures: serve, split, rollout, and the pin of a conversation.
 
-A closure gets the context, what is served now, the lapsed leases and the minute; it returns an answer or
-None when the rule does not apply.
+A rule becomes two closures: whether it applies to a context (None: to everyone), and its answer, which gets the
+context, what is served now, the lapsed leases and the minute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Now(Protocol):
 
 Lapsed = AbstractSet[int]
 """The lease lengths (milliseconds) that have lapsed."""
-RuleAnswer = Callable[[Context, Any, Lapsed, int], Evaluation | None]
+RuleAnswer = Callable[[Context, Any, Lapsed, int], Evaluation]
+CompiledRule = tuple[Callable[[Context], bool] | None, RuleAnswer]
 Read = Callable[[Context], Any]
 
 
@@ -63,26 +64,24 @@ class Site(NamedTuple):
         return None if rule.when is None else compile_condition(rule.when, self.cohorts, unit)
 
 
-def compile_rule(rule: Rule, site: Site) -> RuleAnswer:
-    """Return the closure of one rule.
+def compile_rule(rule: Rule, site: Site) -> CompiledRule:
+    """Return the two closures of one rule: whether it applies, and its answer.
 
     Raises:
         RulesetError: a variant that is not there, weights that do not sum to 100,000, a threshold outside
         0..100,000.
     """
     if isinstance(rule, Serve):
-        return _serve(rule, site)
+        return site.when(rule), _serve(rule, site)
     if isinstance(rule, Split):
-        return _split(rule, site)
-    return _rollout(rule, site)
+        return site.when(rule, rule.unit), _split(rule, site)
+    return site.when(rule, rule.unit), _rollout(rule, site)
 
 
 def _serve(rule: Serve, site: Site) -> RuleAnswer:
-    key, variant, value, when = site.key, rule.variant, site.value(rule.variant, "variant"), site.when(rule)
+    key, variant, value = site.key, rule.variant, site.value(rule.variant, "variant")
 
-    def serve(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
-        if when is not None and not when(context):
-            return None
+    def serve(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
         return Evaluation(value, variant, "TARGETING_MATCH", None, now.revision, key)
 
     return serve
@@ -94,14 +93,12 @@ def _split(rule: Split, site: Site) -> RuleAnswer:
         raise RulesetError(f"{site.path}.weights", f"widths must not be negative and sum to {BUCKETS}")
     shares = [(variant, site.value(variant, "weights")) for variant, _ in rule.weights]
     ends = list(accumulate(widths))
-    key, flag, when = site.key, site.flag, site.when(rule, rule.unit)
+    key, flag = site.key, site.flag
     unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
     elsewhere = flag.default_variant if flag.released is None else flag.released
     otherwise = flag.variants[elsewhere]
 
-    def split(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
-        if when is not None and not when(context):
-            return None
+    def split(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
         unit = unit_of(context)
         if not valid_unit(unit):
             return Evaluation(otherwise, elsewhere, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key)
@@ -114,16 +111,14 @@ def _split(rule: Split, site: Site) -> RuleAnswer:
 def _rollout(rule: RolloutRule, site: Site) -> RuleAnswer:
     if not 0 <= rule.threshold <= BUCKETS:
         raise RulesetError(f"{site.path}.threshold", f"a threshold is 0 to {BUCKETS}")
-    key, flag, when = site.key, site.flag, site.when(rule, rule.unit)
+    key, flag = site.key, site.flag
     baseline, below = rule.baseline, site.value(rule.baseline, "baseline")
     candidate, above = rule.candidate, site.value(rule.candidate, "candidate")
     unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
     pin_of = None if rule.pin is None else _text_reader(rule.pin)
     rollout, attempt, threshold, lease = rule.rollout, rule.attempt, rule.threshold, rule.lease_ms
 
-    def expose(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
-        if when is not None and not when(context):
-            return None
+    def expose(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
         revision = now.revision
         if lease is not None and lease in lapsed:
             return Evaluation(below, baseline, "STALE", None, revision, key, rollout)
