@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 
 from rollout.db.session import Session
 from rollout.db.tables import AttemptRow, BatchRow, IncrementRow, OrphanRow, SketchRow
-from rollout.domain.evidence import Increments, merge
+from rollout.domain.evidence import Increments, in_order, merge
 from rollout_client.evaluation.evidence import REGISTERS, ArmIncrement, MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
 from rollout_client.evaluation.sketch import estimate
@@ -126,4 +126,4 @@ def _gathered(rows: Iterable[IncrementRow]) -> Increments:
             slots = {slot: SlotIncrement(metrics={row.metric: one}) for slot, one in _metrics.decode(row.body).items()}
         arm: Arm = "candidate" if row.arm == "candidate" else "baseline"
         merge(gathered, {row.attempt: {arm: ArmIncrement(slots=slots)}})
-    return gathered
+    return in_order(gathered)

@@ -96,6 +96,14 @@ def merge(into: Increments, more: Increments) -> None:
                 merge_slot(target.slots.setdefault(slot, SlotIncrement()), added)
 
 
+def in_order(increments: Increments) -> Increments:
+    """The same increments in one order, whatever order they came in: what makes a replay equal to the last bit."""
+    return {
+        attempt: {arm: ArmIncrement(slots=dict(sorted(arms[arm].slots.items()))) for arm in sorted(arms)}
+        for attempt, arms in sorted(increments.items())
+    }
+
+
 def merge_slot(into: SlotIncrement, more: SlotIncrement) -> None:
     """Merge one minute of one arm by addition."""
     for mine, added in (

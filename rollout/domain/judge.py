@@ -20,7 +20,7 @@ from rollout.stats.design_effect import ArmsCells, design_effect
 from rollout.stats.margin import Margin
 from rollout.stats.mixture import log_mixture, rounded
 from rollout.stats.planning import units_needed
-from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS
+from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, ControlHistory
 from rollout.stats.samples import srm_design_effect, srm_log_e
 
 Verdict = Literal["pass", "breach", "undecided", "insufficient", "no_traffic", "no_data", "stale", "error"]
@@ -217,8 +217,9 @@ def _needed(mine: GuardrailEvidence, watch: Watch, look: Look, baseline: ArmNumb
     share = percentage_of(look.plan, attempt.stage) / 100
     if not baseline.n or share >= 1 or mine.log_e_gate >= threshold:
         return None
-    rate = (baseline.x + 0.5) / (baseline.n + 1)
-    return units_needed(mine.log_e_gate, threshold, rate, look.margins[watch.metric], watch.direction, share)
+    rate = ControlHistory(*mine.history).guess.mean
+    needed = units_needed(mine.log_e_gate, threshold, rate, look.margins[watch.metric], watch.direction, share)
+    return None if needed is None else needed * mine.design_effect
 
 
 def _arms(cells: ArmCells) -> ArmsCells:

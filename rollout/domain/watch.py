@@ -65,7 +65,7 @@ def _watch(item: Guardrail | Signal, metric: Metric) -> Watch:
         direction=metric.direction,
         denominator=metric.denominator,
         margin=accepted,
-        harm_margin=Margin(0.0, accepted.relative) if any_regression else accepted,
+        harm_margin=Margin(0.0, True) if any_regression else accepted,
         maturity=duration(item.maturity or metric.maturity).total_seconds(),
         counts_timeouts=metric.timeout is not None,
         weight=guardrail.weight if guardrail else 1.0,

@@ -53,5 +53,5 @@ async def replay(session: Session, identifier: str) -> Replayed:
         ticks=len(recorded),
         differing=tuple(differing),
         foreign=tuple(foreign),
-        evidence_equal=msgspec.json.encode(evidence) == msgspec.json.encode(row.evidence) if recorded else True,
+        evidence_equal=not recorded or evidence == row.evidence,
     )
