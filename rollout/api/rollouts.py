@@ -1,0 +1,252 @@
+"""Rollouts: drafted here, moved by acts, and asked how they stand.
+
+Whoever reduces exposure (pause, roll back) needs no more than a key that may change anything; whoever raises it (start,
+resume, advance) needs `operator`; approvals need `approver`, and the author of a rollout cannot give one.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from litestar import Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
+
+from rollout.api.auth import EDIT, REDUCE, VIEW, Caller
+from rollout.api.documents import tagged
+from rollout.api.problems import REFUSALS
+from rollout.api.service import Service
+from rollout.db import flag_states, rollouts
+from rollout.db.rollouts import Transition
+from rollout.db.session import Session
+from rollout.db.tables import RolloutRow
+from rollout.domain.decide import Outcome
+from rollout.domain.document import Document
+from rollout.domain.metric import Metric
+from rollout.domain.plan import RolloutDocument
+from rollout.domain.rollout import ALLOWED, State, Status, stage_name
+from rollout.domain.status import RolloutStatus, status_of
+from rollout.engine import commands
+from rollout.engine.commands import Act, units_exposed
+from rollout.errors import Forbidden, NotFound
+
+NEEDS = {
+    "start": ("operator",),
+    "resume": ("operator",),
+    "advance": ("operator",),
+    "approve": ("approver",),
+    "pause": ("editor", "operator", "approver"),
+    "roll_back": ("editor", "operator", "approver"),
+    "cancel": ("editor", "operator"),
+}
+"""Scopes of which an act needs one."""
+NEWEST_LOOKS = 50
+
+
+class ActRequest(Document, frozen=True, kw_only=True):
+    """Why, and the revision of the rollout that the decision was made on (409 when it has moved since)."""
+
+    reason: str = ""
+    revision: int | None = None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout in a list."""
+
+    id: str
+    flag: str
+    environment: str
+    baseline: str
+    candidate: str
+    status: str
+    stage: str
+    revision: int
+    author: str
+    created_at: datetime
+    ended_at: datetime | None
+    content_hash: str
+
+
+class RolloutRecord(Summary, frozen=True, kw_only=True):
+    """A rollout whole: the plan it was made from and the metrics as it froze them, and where it stands."""
+
+    document: RolloutDocument
+    metrics: dict[str, Metric]
+    state: State
+
+
+class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
+    """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far."""
+
+    users_exposed: int
+    transitions: int
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """One recorded look: increments (from_seq, to_seq], and what they led to. `outcome` null: the same as before."""
+
+    tick: int
+    at: datetime
+    from_seq: int
+    to_seq: int
+    engine_version: str
+    digest: str
+    outcome: Outcome | None
+
+
+@get("/", opt=VIEW, responses=REFUSALS)
+async def list_rollouts(
+    service: NamedDependency[Service],
+    caller: NamedDependency[Caller],
+    environment: FromQuery[str | None] = None,
+    flag: FromQuery[str | None] = None,
+    status: FromQuery[Status | None] = None,
+) -> list[Summary]:
+    """The newest 200 rollouts, as far as the filters allow."""
+    if environment is not None:
+        caller.require(environment)
+    asked = environment or caller.key.environment
+    async with service.control.database.read() as session:
+        rows = await rollouts.page(session, environment=asked, flag=flag, status=status)
+    return [_summary(row) for row in rows]
+
+
+@post("/", opt=EDIT, responses=REFUSALS)
+async def create_rollout(
+    data: JSONBody[RolloutDocument], service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> Response[RolloutRecord]:
+    """Draft a rollout. Its plan and its metrics are frozen now; nobody is exposed before it is started."""
+    caller.require(data.environment)
+    identifier = await commands.create(service.control, data, caller.name)
+    async with service.control.database.read() as session:
+        row = await _find(session, caller, identifier)
+        return tagged(_record(row), row.revision, 201)
+
+
+@get("/{rollout:str}", opt=VIEW, responses=REFUSALS)
+async def get_rollout(
+    rollout: FromPath[str], service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> Response[RolloutRecord]:
+    """One rollout whole; its revision is the ETag."""
+    async with service.control.database.read() as session:
+        row = await _find(session, caller, rollout)
+        return tagged(_record(row), row.revision)
+
+
+@get("/{rollout:str}/status", opt=VIEW, responses=REFUSALS)
+async def get_status(
+    rollout: FromPath[str], service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> StatusAnswer:
+    """The percentage now, the next change, why it is held, and what is still needed."""
+    async with service.control.database.read() as session:
+        row = await _find(session, caller, rollout)
+        killed = (await flag_states.find(session, row.flag, row.environment)).killed
+        users = await units_exposed(session, row)
+        moves = len(await rollouts.transitions(session, row.id))
+    latest = None
+    if row.latest is not None and row.judged_at is not None:
+        latest = (row.latest.judgement, row.latest.decision, row.judged_at)
+    status = status_of((row.id, row.revision), row.document, row.state, latest, killed=killed)
+    fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
+    return StatusAnswer(**fields, users_exposed=users, transitions=moves)
+
+
+@get("/{rollout:str}/transitions", opt=VIEW, responses=REFUSALS)
+async def get_transitions(
+    rollout: FromPath[str], service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> list[Transition]:
+    """Every recorded change, oldest first: from where to where, why, by whom, and in which ruleset."""
+    async with service.control.database.read() as session:
+        row = await _find(session, caller, rollout)
+        return await rollouts.transitions(session, row.id)
+
+
+@get("/{rollout:str}/evaluations", opt=VIEW, responses=REFUSALS)
+async def get_evaluations(
+    rollout: FromPath[str], service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> list[Look]:
+    """The newest fifty looks, newest first."""
+    async with service.control.database.read() as session:
+        row = await _find(session, caller, rollout)
+        looks = await rollouts.evaluations(session, row.id, newest=NEWEST_LOOKS)
+    return [
+        Look(
+            tick=look.tick,
+            at=look.at,
+            from_seq=look.from_seq,
+            to_seq=look.to_seq,
+            engine_version=look.engine_version,
+            digest=look.digest,
+            outcome=msgspec.json.decode(look.outcome, type=Outcome) if look.outcome is not None else None,
+        )
+        for look in looks
+    ]
+
+
+@post("/{rollout:str}/actions/{action:str}", status_code=200, opt=REDUCE, responses=REFUSALS)
+async def act(
+    rollout: FromPath[str],
+    action: FromPath[str],
+    service: NamedDependency[Service],
+    caller: NamedDependency[Caller],
+    data: JSONBody[ActRequest | None] = None,
+) -> Transition:
+    """Start, pause, resume, advance, approve, roll_back or cancel; answers with what was recorded."""
+    known = next((each for each in ALLOWED if each == action), None)
+    if known is None:
+        raise NotFound(f"there is no action {action!r}; there are {', '.join(ALLOWED)}")
+    if not caller.may(*NEEDS[known]):
+        raise Forbidden(f"{known} needs a key with the scope {_either(NEEDS[known])}")
+    async with service.control.database.read() as session:
+        await _find(session, caller, rollout)
+    wanted = data or ActRequest()
+    what = Act(action=known, reason=wanted.reason, revision=wanted.revision)
+    return await commands.act(service.control, rollout, what, caller.actor)
+
+
+async def _find(session: Session, caller: Caller, identifier: str) -> RolloutRow:
+    row = await rollouts.find(session, identifier)
+    if row is None or not caller.sees(row.environment):
+        raise NotFound(f"there is no rollout {identifier!r}")
+    return row
+
+
+def _summary(row: RolloutRow) -> Summary:
+    return Summary(
+        id=row.id,
+        flag=row.flag,
+        environment=row.environment,
+        baseline=row.document.baseline,
+        candidate=row.document.candidate,
+        status=row.status,
+        stage=stage_name(row.document, row.state.stage),
+        revision=row.revision,
+        author=row.author,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+        content_hash=row.content_hash,
+    )
+
+
+def _record(row: RolloutRow) -> RolloutRecord:
+    summary = msgspec.structs.asdict(_summary(row))
+    return RolloutRecord(**summary, document=row.document, metrics=row.metrics, state=row.state)
+
+
+def _either(scopes: Sequence[str]) -> str:
+    return " or ".join(scopes)
+
+
+routes = Router(
+    "/rollouts",
+    route_handlers=[
+        list_rollouts,
+        create_rollout,
+        get_rollout,
+        get_status,
+        get_transitions,
+        get_evaluations,
+        act,
+    ],
+    tags=["rollouts"],
+)

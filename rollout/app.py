@@ -1,0 +1,173 @@
+"""The composition root: settings in, an application out. The only place where everything meets."""
+
+import asyncio
+import contextlib
+import fcntl
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import structlog
+from litestar import Litestar
+from litestar.di import Provide
+
+from rollout.api.access import AccessLog
+from rollout.api.auth import Gatekeeper, caller_of
+from rollout.api.body import StrictRequest
+from rollout.api.keyring import Keyring
+from rollout.api.keys import make
+from rollout.api.limits import Limiter, Rates
+from rollout.api.problems import HANDLERS
+from rollout.api.routes import openapi, routes
+from rollout.api.service import Service
+from rollout.db import keys
+from rollout.db.keys import Key
+from rollout.db.migrate import migrate
+from rollout.db.session import Database, Duplicate
+from rollout.delivery.hub import Hub
+from rollout.engine.clock import Clock
+from rollout.engine.control import Control
+from rollout.errors import RolloutError
+from rollout.settings import Settings
+from rollout.telemetry import places
+
+FOLLOW_SECONDS = 1.0
+"""How often a process looks for rulesets that another one published, and for the engine's age."""
+_log = structlog.get_logger("rollout.app")
+
+
+class InUse(RolloutError):
+    """Another process has this database open, and SQLite serves one; stop it, or use PostgreSQL."""
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The whole service. No I/O happens before its lifespan begins."""
+    database = Database(settings.database_url)
+    control = Control(database, Hub(database))
+    clock = Clock(control, tick=settings.tick_seconds) if settings.role == "all" else None
+    keyring = Keyring(database)
+    service = Service(
+        control=control,
+        keyring=keyring,
+        nudge=clock.nudge if clock is not None else lambda: None,
+        most_decompressed=settings.max_decompressed_bytes,
+        heartbeat=settings.heartbeat_seconds,
+        stream_life=settings.stream_seconds,
+    )
+    limiter = Limiter(
+        Rates(
+            read=settings.read_requests_per_minute,
+            evidence=settings.evidence_requests_per_minute,
+            api=settings.api_requests_per_minute,
+        )
+    )
+
+    async def provided() -> Service:
+        return service
+
+    app = Litestar(
+        routes(open_metrics=settings.open_metrics),
+        dependencies={"service": Provide(provided), "caller": Provide(caller_of)},
+        exception_handlers=HANDLERS,
+        lifespan=[lambda _: running(service, clock, settings)],
+        logging_config=None,
+        middleware=[AccessLog(), Gatekeeper(keyring, limiter)],
+        openapi_config=openapi(),
+        request_class=StrictRequest,
+        request_max_body_size=settings.max_body_bytes,
+    )
+    app.state.hub = control.hub
+    return app
+
+
+@contextlib.asynccontextmanager
+async def running(service: Service, clock: Clock | None, settings: Settings) -> AsyncIterator[None]:
+    """From an opened, migrated database to a closed one; whatever fails in between, nothing stays open."""
+    control = service.control
+    with alone(control.database):
+        following: asyncio.Task[None] | None = None
+        try:
+            await migrate(control.database)
+            preset = settings.admin_key
+            await first_key(control, preset.get_secret_value() if preset is not None else None)
+            await control.hub.refresh()
+            following = asyncio.create_task(follow(control.hub), name="rollout-follow")
+            if clock is not None:
+                await clock.start()
+            yield
+        finally:
+            try:
+                await control.hub.close()
+                if clock is not None:
+                    await clock.stop()
+                if following is not None:
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+            finally:
+                await control.database.close()
+
+
+@contextlib.contextmanager
+def alone(database: Database) -> Iterator[None]:
+    """Hold a lock beside an SQLite file; the system lets go of it whenever the process ends.
+
+    Raises:
+        InUse: another process holds it.
+    """
+    path = database.url.partition(":///")[2].partition("?")[0]
+    if not database.is_sqlite or not path or path.startswith((":memory:", "file:")):
+        yield
+        return
+    with Path(f"{path}.lock").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(
+                f"another process serves {path}: SQLite takes one at a time. Stop that one, or give this one a "
+                "database of its own or PostgreSQL (ROLLOUT_DATABASE_URL)"
+            ) from None
+        yield
+
+
+async def first_key(control: Control, preset: str | None) -> None:
+    """See to it that somebody can get in: the preset admin key, or on the first start a new one, printed this once."""
+    if preset is not None:
+        await _add_admin(control, keys.digest(preset)[:12], preset)
+        return
+    secret = f"rl_first_{secrets.token_urlsafe(32)}"
+    async with control.database.read() as session:
+        if await keys.count(session):
+            return
+    if await _add_admin(control, "first", secret):
+        print(f"Admin key, shown this once: {secret}", flush=True)
+
+
+async def _add_admin(control: Control, identifier: str, secret: str) -> bool:
+    """Add an admin key unless one was ever made under this id; whether it was added."""
+    now = control.now()
+    key = Key(id=identifier, name="admin", scopes=("admin",), environment=None, created_at=now)
+    try:
+        async with control.database.write() as session:
+            if any(known.id == identifier for known in await keys.every(session)):
+                return False
+            await make(session, key, secret, "service")
+    except Duplicate:  # another process starts for the first time at this very moment
+        return False
+    return True
+
+
+async def follow(hub: Hub) -> None:
+    """Keep following the database, through whatever happens to it."""
+    failing = False
+    while True:
+        await asyncio.sleep(FOLLOW_SECONDS)
+        try:
+            await hub.refresh()
+        except Exception as error:
+            if not failing:
+                _log.warning("rulesets cannot be followed", exception=places(error))
+            failing = True
+        else:
+            if failing:
+                _log.info("rulesets are followed again")
+            failing = False

@@ -1,0 +1,121 @@
+"""Documents in YAML files: read as YAML 1.2 (`on` and `off` are texts), checked, in the order they need."""
+
+import re
+from collections.abc import Iterable, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import yaml
+
+from rollout.domain.cohort import Cohort
+from rollout.domain.document import problem_of
+from rollout.domain.environment import Environment
+from rollout.domain.flag import Flag
+from rollout.domain.metric import Metric
+from rollout.domain.plan import Plan, RolloutDocument
+from rollout_client.evaluation.ruleset import MetricKind
+from rollout_client.evaluation.targeting import cohort_names
+
+Authored = Environment | Cohort | Metric | Flag | Plan | RolloutDocument
+ORDER: tuple[type[Any], ...] = (Environment, Cohort, Metric, Flag, Plan, RolloutDocument)
+"""What may be referred to comes before what refers to it."""
+METRICS: tuple[str, ...] = get_args(MetricKind)
+KINDS: dict[str, type[Any]] = {
+    "Environment": Environment,
+    "Cohort": Cohort,
+    "Flag": Flag,
+    "Plan": Plan,
+    "Rollout": RolloutDocument,
+    **dict.fromkeys(METRICS, Metric),
+}
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+
+
+class BadFile(Exception):
+    """A file that cannot be applied; the message has the file, the document, the path and what to do."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which only true and false are booleans, dates are texts, and a key is not said twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; refuses a key that is there twice, where YAML would silently keep the last."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice; keep one", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str) else None)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, match) for tag, match in resolvers if tag not in (_BOOL, "tag:yaml.org,2002:timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def read(paths: Iterable[Path]) -> list[Authored]:
+    """Every document of the files, in the order in which they can be saved.
+
+    Raises:
+        BadFile: a file, a kind or a field is wrong.
+    """
+    return ordered([document for path in paths for document in _documents(path)])
+
+
+def ordered(found: Sequence[Authored]) -> list[Authored]:
+    """By kind; cohorts and flags after those they name."""
+    result: list[Authored] = []
+    for kind in ORDER:
+        these = [each for each in found if type(each) is kind]
+        result += _by_reference(these) if kind in (Cohort, Flag) else these
+    return result
+
+
+def _documents(path: Path) -> list[Authored]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = [each for each in yaml.load_all(text, Loader=_Loader) if each is not None]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise BadFile(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    if not raw:
+        raise BadFile(f"{path}: has no document")
+    return [_document(each, f"{path}, document {i}" if len(raw) > 1 else str(path)) for i, each in enumerate(raw, 1)]
+
+
+def _document(raw: Any, where: str) -> Authored:
+    kind = raw.get("kind") if isinstance(raw, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise BadFile(f"{where}: kind: {kind!r} is no kind of document; use one of {known}")
+    try:
+        converted: Authored = msgspec.convert(raw, KINDS[kind])
+    except msgspec.ValidationError as error:
+        problem = problem_of(error)
+        raise BadFile(f"{where}: {problem.path or 'document'}: {problem.message}") from error
+    return converted
+
+
+def _by_reference(found: Sequence[Any]) -> list[Authored]:
+    by_key = {each.key: each for each in found}
+    graph = {key: [name for name in _named(each) if name in by_key] for key, each in by_key.items()}
+    try:
+        return [by_key[key] for key in TopologicalSorter(graph).static_order()]
+    except CycleError:
+        return list(found)  # the service says which cycle it is, and where
+
+
+def _named(document: Cohort | Flag) -> list[str]:
+    if isinstance(document, Flag):
+        return [required.flag for required in document.prerequisites]
+    return cohort_names(document.when) if document.when is not None else []

@@ -1,0 +1,80 @@
+"""`rollout serve`: one process, which ends cleanly and soon even while streams are open."""
+
+import asyncio
+import signal
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from litestar import Litestar
+
+from rollout import telemetry
+from rollout.app import create_app
+from rollout.delivery.hub import Hub
+from rollout.settings import Settings
+
+GRACE_SECONDS = 5
+"""How long requests in flight may take to end after a signal; streams end by themselves."""
+_log = structlog.get_logger("rollout.serve")
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, but a signal lets the streams return before the server begins to wait for them.
+
+    Unlike uvicorn it does not raise the signal again afterwards: an asked-for end is a success.
+    """
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, and say where."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        for server in self.servers:
+            for socket in server.sockets:
+                host, port = socket.getsockname()[:2]
+                _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End: first the streams, then everything else. A second interrupt does not wait."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end_streams)
+
+    def _end_streams(self) -> None:
+        self._closing = asyncio.ensure_future(self._hub.close())
+
+
+def server_of(app: Litestar, settings: Settings) -> Server:
+    """A server for the application; its lifespan is entered by whoever runs it."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return Server(config, app.state.hub)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until a signal.
+
+    Raises:
+        RolloutError: the service cannot start; the message says what to do.
+    """
+    telemetry.configure(settings.log_level)
+    app = create_app(settings)
+    async with app.lifespan():
+        await server_of(app, settings).serve()
