@@ -26,8 +26,8 @@ class Problem(msgspec.Struct, frozen=True):
 def problem_of(error: msgspec.ValidationError) -> Problem:
     """The field path and sentence of a decoding error ("... - at `$.stages[1].percentage`")."""
     text = str(error)
-    message, _, place = text.partition(" - at `$")
-    path = place.rstrip("`").lstrip(".")
+    message, _, place = text.partition(" - at `")
+    path = place.removeprefix("key` in `").removeprefix("$").rstrip("`").lstrip(".")
     unknown = re.search(r"unknown field `([^`]+)`", message)
     missing = re.search(r"missing required field `([^`]+)`", message)
     if unknown:

@@ -218,7 +218,8 @@ def _needed(mine: GuardrailEvidence, watch: Watch, look: Look, baseline: ArmNumb
     if not baseline.n or share >= 1 or mine.log_e_gate >= threshold:
         return None
     rate = ControlHistory(*mine.history).guess.mean
-    needed = units_needed(mine.log_e_gate, threshold, rate, look.margins[watch.metric], watch.direction, share)
+    present = log_mixture(mine.gate, ADVANCE_WEIGHTS) / mine.design_effect if mine.gate else 0.0
+    needed = units_needed(present, threshold, rate, look.margins[watch.metric], watch.direction, share)
     return None if needed is None else needed * mine.design_effect
 
 

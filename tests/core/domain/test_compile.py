@@ -4,16 +4,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from rollout_client.evaluation.bucketing import bucket
-from rollout_client.evaluation.context import Context
-from rollout_client.evaluation.evaluate import apply_patch, evaluate
-from rollout_client.evaluation.evaluate import compile_ruleset as compile_flags
-from rollout_client.evaluation.ruleset import RolloutRule, Ruleset
 
 from rollout.domain import transition
 from rollout.domain.compile import Running, Served, compile_ruleset, difference
 from rollout.domain.flag import Flag, FlagState
 from rollout.domain.rollout import State
+from rollout_client.evaluation.bucketing import bucket
+from rollout_client.evaluation.context import Context
+from rollout_client.evaluation.evaluate import apply_patch, evaluate
+from rollout_client.evaluation.evaluate import compile_ruleset as compile_flags
+from rollout_client.evaluation.ruleset import RolloutRule, Ruleset
 from tests.core.domain.plans import World, at, rollout
 
 UNITS = [f"user-{i}" for i in range(400)]
@@ -106,7 +106,10 @@ class TestCohortStages:
         state = transition.start(document, State(), "at_0", at(0))
         state = transition.advance(document, state, "at_1", at(1), proven=True)
         rules = compiled(running(state, stages=stages)).flags["answer"].rules
-        assert [(r.threshold, r.attempt) for r in rules if isinstance(r, RolloutRule)] == [(30_000, None), (10_000, "at_1")]
+        assert [(r.threshold, r.attempt) for r in rules if isinstance(r, RolloutRule)] == [
+            (30_000, None),
+            (10_000, "at_1"),
+        ]
         state = transition.advance(document, state, "at_2", at(2), proven=True)
         rules = compiled(running(state, stages=stages)).flags["answer"].rules
         assert [(r.threshold, r.attempt) for r in rules if isinstance(r, RolloutRule)] == [(50_000, "at_2")]

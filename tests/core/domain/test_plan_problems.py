@@ -56,7 +56,7 @@ def test_a_sound_rollout_has_no_problem() -> None:
             "guardrails[0].max_regression.relative",
         ),
         (
-            {"guardrails": [{"metric": "quality", "direction": "lower_is_better", "max_regression": {"relative": 0.5}}]},
+            {"guardrails": [{"metric": "quality", "direction": "lower_is_better", "max_regression": {"relative": 1}}]},
             "guardrails[0].direction",
         ),
         (

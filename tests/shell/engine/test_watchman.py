@@ -1,0 +1,113 @@
+"""Rounds over what is due: broken rollouts stop nobody else, leases lapse, crashes leave the work due."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rollout.db import heartbeat, rollouts
+from rollout.engine import look as look_module
+from rollout.engine import watchman as watchman_module
+from rollout.engine.clock import Clock
+from rollout.engine.watchman import Watchman
+from tests.shell.engine.lab import Lab, lab
+
+
+async def engine_age(service: Lab) -> int | None:
+    async with service.database.read() as session:
+        return await heartbeat.engine_age_ms(session)
+
+
+async def test_a_completed_round_vouches_by_the_clock_of_the_database(database_url: str) -> None:
+    async with lab(database_url) as service:
+        assert await engine_age(service) is None
+        await service.watchman.round()
+        age = await engine_age(service)
+        assert age is not None
+        assert 0 <= age < 2000
+        await asyncio.sleep(0.3)
+        later = await engine_age(service)
+        assert later is not None
+        assert later >= age + 250
+
+
+async def test_a_rollout_that_cannot_be_looked_at_stops_nobody_else_and_loses_its_exposure(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab(database_url) as service:
+        identifier = await service.start(lease="5m")
+        await service.watchman.round()
+        real = look_module.look
+
+        async def broken(*_: Any) -> Any:
+            raise RuntimeError("this look fails")
+
+        monkeypatch.setattr(watchman_module, "look", broken)
+        await service.pass_time(240)
+        assert await engine_age(service) is not None
+        assert await service.steps(identifier) == ["start"]
+        await service.pass_time(120)
+        assert await service.steps(identifier) == ["start", "lapse"]
+        rule = service.control.hub.newest("production").ruleset.flags["answer"].rules[-1]
+        assert (rule.threshold, rule.attempt) == (0, None)
+        await service.pass_time(600)
+        assert await service.steps(identifier) == ["start", "lapse"]
+        monkeypatch.setattr(watchman_module, "look", real)
+        await service.pass_time(60)
+        assert await service.steps(identifier) == ["start", "lapse", "regain"]
+        rule = service.control.hub.newest("production").ruleset.flags["answer"].rules[-1]
+        assert rule.threshold == 10_000
+        assert (await service.row(identifier)).status == "running"
+
+
+@pytest.mark.parametrize("place", ["add_transition", "replace_state", "add_evaluation", "judged"])
+async def test_a_crash_anywhere_in_a_decision_leaves_no_half_of_it_and_the_work_due(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    async with lab(database_url) as service:
+        identifier = await service.start()
+        for _ in range(5):
+            await service.send(identifier, 0.9, 0.02)
+        before = await service.row(identifier)
+
+        async def crash(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("the process dies here")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(rollouts, place, crash)
+            await service.watchman.round()
+        after = await service.row(identifier)
+        assert (after.status, after.tick, after.judged, after.state) == (
+            before.status, before.tick, before.judged, before.state,
+        )  # fmt: skip
+        await service.pass_time(5)
+        assert await service.steps(identifier) == ["start", "roll_back"]
+
+
+async def test_two_engines_on_one_database_decide_once(postgres_url: str) -> None:
+    async with lab(postgres_url) as service:
+        identifiers = [await service.start()]
+        for _ in range(5):
+            await service.send(identifiers[0], 0.9, 0.02)
+        rival = Watchman(service.control)
+        await asyncio.gather(*(watch.round() for watch in (service.watchman, rival) * 5))
+        assert await service.steps(identifiers[0]) == ["start", "roll_back"]
+
+
+async def test_the_clock_looks_soon_after_a_nudge_and_stops_clean(database_url: str) -> None:
+    async with lab(database_url) as service:
+        identifier = await service.start()
+        clock = Clock(service.control, tick=60, debounce=0.05)
+        await clock.start()
+        try:
+            for _ in range(5):
+                await service.send(identifier, 0.9, 0.02)
+            clock.nudge()
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                if (await service.row(identifier)).status == "rolled_back":
+                    break
+            assert await service.steps(identifier) == ["start", "roll_back"]
+        finally:
+            await clock.stop()
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("rollout-")]
