@@ -115,10 +115,10 @@ def evaluate(
         slot: the minute (unix seconds // 60), which goes into the receipt.
         default: the value when the flag is not there.
     """
-    found = compiled.flags.get(flag)
-    if found is None:
-        return Evaluation(default, None, "ERROR", "FLAG_NOT_FOUND", compiled.revision, flag)
     try:
+        found = compiled.flags.get(flag)
+        if found is None:
+            return Evaluation(default, None, "ERROR", "FLAG_NOT_FOUND", compiled.revision, flag)
         return found.answer(context, compiled, lapsed, slot)
     except Exception:
         asked: object = context  # whatever the caller passed, whatever its type says

@@ -1,0 +1,233 @@
+"""Folds exposures and observations where they happen, so that a flush costs the same for one or a million.
+
+One short lock guards plain counters. It is re-entrant, because a signal handler may evaluate a flag while the
+thread it interrupts is counting.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+from rollout_client.evaluation.answer import Evaluation, Exposure
+from rollout_client.evaluation.bucketing import cell as cell_of
+from rollout_client.evaluation.bucketing import sketch_entry, valid_unit
+from rollout_client.evaluation.context import Context
+from rollout_client.evaluation.evaluate import CompiledRuleset
+from rollout_client.evaluation.receipt import Receipt
+from rollout_client.evaluation.ruleset import Arm, RulesetMetric
+from rollout_client.evaluation.targeting import reader
+from rollout_client.increments import add, measure
+from rollout_client.memory import Memory
+from rollout_client.options import Options
+from rollout_client.tally import ENDED, ArmTally, Attempts, Place, weigh_slot
+
+Metrics = Mapping[str, RulesetMetric]
+_FORMER = 256
+"""Attempts that are not in the ruleset any more, whose metrics are kept for late outcomes."""
+
+
+class Folder:
+    """The evidence of one process. Every method may be called from any thread and returns at once."""
+
+    def __init__(self, options: Options, wake: Callable[[], None]) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._lock = threading.RLock()
+        self._wake = wake
+        self._flush_after = options.flush_exposures
+        self._unsent = 0
+        self._memory: Memory[Place] = Memory(options.remembered_units)
+        self._tallies: dict[str, dict[Arm, ArmTally]] = {}
+        self._metrics: dict[str, Metrics] = {}
+        self._units: dict[str, tuple[Callable[[Context], Any], ...]] = {}
+        self._asked: frozenset[str] = frozenset()
+        self._sealed: list[Attempts] = []
+        self._compiled: CompiledRuleset | None = None
+
+    def follow(self, compiled: CompiledRuleset) -> None:
+        """Learn which metrics each attempt wants; one that is now folded otherwise closes what was folded before."""
+        former = {key: metrics for key, metrics in self._metrics.items() if key not in compiled.attempts}
+        wanted = {key: former[key] for key in list(former)[-_FORMER:]}
+        changed = False
+        for attempt, rule in compiled.attempts.items():
+            now = {name: compiled.metrics[name] for name in rule.metrics if name in compiled.metrics}
+            before = self._metrics.get(attempt, now)
+            changed = changed or any(name in now and now[name] != metric for name, metric in before.items())
+            wanted[attempt] = now
+        for flag, found in compiled.flags.items():
+            if found.rollouts:
+                names = dict.fromkeys(rule.unit or "targeting_key" for rule in found.rollouts)
+                self._units[flag] = tuple(reader(name) for name in names)
+        with self._lock:
+            if changed:
+                self._seal(0)
+            self._metrics = wanted
+            self._asked = frozenset(name for metrics in wanted.values() for name in metrics) | compiled.metrics.keys()
+            self._compiled = compiled
+
+    def expose(self, evaluation: Evaluation) -> None:
+        """Count one evaluation that is evidence."""
+        trail = evaluation.trail
+        if trail.__class__ is not Exposure:
+            return
+        slot = trail.slot
+        with self._lock:
+            units = self._memory.flags.get(evaluation.flag)
+            place = None if units is None else units.young.get(trail.unit)
+            if (
+                place is None
+                or place.slot != slot
+                or place.attempt != evaluation.attempt
+                or place.arm != evaluation.arm
+                or trail.cell is not None
+            ):
+                place = self._enter(evaluation, trail)
+            place.exposures += 1
+            self._unsent += 1
+            if self._unsent < self._flush_after:
+                return
+            self._unsent = 0
+        self._wake()
+
+    def end(self, flag: str, context: Context) -> None:
+        """End the unit's exposure: it was answered by something that is no evidence, and so is what it does next."""
+        if flag not in self._memory.flags:
+            return
+        with self._lock:
+            for unit in self._units_of(flag, context):
+                place = self._memory.find(flag, unit)
+                if place is not None and place.slot != ENDED:
+                    self._memory.remember(flag, unit, Place(place.attempt, place.arm, ENDED, place.cell))
+
+    def start(self, evaluation: Evaluation) -> None:
+        """Count one attempt of the AI call that began."""
+        trail = evaluation.trail
+        if isinstance(trail, Exposure) and evaluation.attempt is not None and evaluation.arm is not None:
+            with self._lock:
+                self._arm(evaluation.attempt, evaluation.arm).place(trail.slot, _cell(trail)).started += 1
+
+    def finish(self, evaluation: Evaluation, outcomes: Mapping[str, Any], automatic: Container[str]) -> None:
+        """Record the outcomes of one attempt against the arm it was assigned to; `automatic` ones where asked for."""
+        trail = evaluation.trail
+        if not isinstance(trail, Exposure) or evaluation.attempt is None or evaluation.arm is None:
+            return
+        with self._lock:
+            wanted = self._metrics.get(evaluation.attempt, {})
+            for name, value in outcomes.items():
+                if name in wanted:
+                    place = Place(evaluation.attempt, evaluation.arm, trail.slot, _cell(trail))
+                    self._record(place, name, wanted[name], value)
+                elif name not in automatic:
+                    self.dropped["unused"] += 1
+
+    def observe(self, metric: str, value: Any, context: Context | None, receipt: Receipt | None, now: int) -> None:
+        """Attribute one observation: to the receipt, else to what this process exposed the unit to, else to nothing."""
+        with self._lock:
+            if metric not in self._asked:
+                self.dropped["unused"] += 1
+            elif receipt is not None:
+                self._observe_receipt(metric, value, receipt, now)
+            elif context is None or not self._observe_context(metric, value, context, now):
+                self.dropped["no_exposure"] += 1
+
+    def drop(self, reason: str, number: int = 1) -> None:
+        """Count what was lost."""
+        with self._lock:
+            self.dropped[reason] += number
+
+    def take(self, now: int) -> list[Attempts]:
+        """Return all increments since the last take, oldest first; both arms of an interval are in one of them."""
+        with self._lock:
+            self._seal(now)
+            sealed, self._sealed = self._sealed, []
+        return sealed
+
+    def _seal(self, now: int) -> None:
+        attempts: Attempts = {}
+        for attempt, arms in list(self._tallies.items()):
+            taken = {arm: tally.take(now) for arm, tally in arms.items()}
+            if any(increment.slots or increment.sketch for increment in taken.values()):
+                attempts[attempt] = taken
+            elif attempt not in self._metrics and not any(tally.slots for tally in arms.values()):
+                del self._tallies[attempt]
+        self._unsent = 0
+        if attempts:
+            self._sealed.append(attempts)
+
+    def _enter(self, evaluation: Evaluation, trail: Exposure) -> Place:
+        """Find or make the place of an exposure that is not the unit's latest."""
+        attempt, arm = evaluation.attempt or "", evaluation.arm or "baseline"
+        before = self._memory.find(evaluation.flag, trail.unit)
+        tally = self._arm(attempt, arm)
+        place = tally.place(trail.slot, _cell(trail))
+        if before is None or before.attempt != attempt:
+            place.first += 1
+            tally.see(*sketch_entry(trail.unit))
+        self._memory.remember(evaluation.flag, trail.unit, place)
+        self._make_room(tally)
+        return place
+
+    def _arm(self, attempt: str, arm: Arm) -> ArmTally:
+        arms = self._tallies.get(attempt)
+        if arms is None:
+            both: tuple[Arm, Arm] = ("baseline", "candidate")
+            arms = self._tallies[attempt] = {name: ArmTally(attempt, name) for name in both}
+        return arms[arm]
+
+    def _make_room(self, tally: ArmTally) -> None:
+        lost = tally.crowded()
+        if lost is not None:
+            exposures, observations = weigh_slot(lost)
+            self.dropped.update(exposures=exposures, observations=observations)
+
+    def _units_of(self, flag: str, context: Context) -> list[str]:
+        found = (read(context) for read in self._units.get(flag, ()))
+        return [unit for unit in found if valid_unit(unit)]
+
+    def _observe_context(self, metric: str, value: Any, context: Context, now: int) -> bool:
+        recorded: set[str] = set()
+        for flag in self._memory.flags:
+            found = [self._memory.find(flag, unit) for unit in self._units_of(flag, context)]
+            place = next((one for one in found if one is not None and one.slot != ENDED), None)
+            wanted = None if place is None else self._metrics.get(place.attempt, {}).get(metric)
+            if place is not None and wanted is not None:
+                self._record(place, metric, wanted, value)
+                recorded.add(place.attempt)
+        pinned = context.receipt
+        if pinned is not None and pinned.attempt not in recorded:
+            self._observe_receipt(metric, value, pinned, now)
+            return True
+        return bool(recorded)
+
+    def _observe_receipt(self, metric: str, value: Any, receipt: Receipt, now: int) -> None:
+        compiled = self._compiled
+        if compiled is None or receipt.environment != compiled.environment:
+            self.dropped["no_exposure"] += 1
+            return
+        wanted = self._metrics.get(receipt.attempt, {}).get(metric)
+        # An earlier attempt of a running rollout, or a rollout this process has not heard of: what the ruleset knows.
+        if wanted is None and metric in compiled.rollout_metrics.get(receipt.rollout, compiled.metrics):
+            wanted = compiled.metrics.get(metric)
+        known = receipt.attempt in self._tallies or len(self._tallies) < len(self._metrics) + _FORMER
+        if wanted is None or not known:
+            self.dropped["unused"] += 1
+            return
+        # Receipts pass through hands that may change them: a minute to come counts as this one, as in the service.
+        place = Place(receipt.attempt, receipt.arm, min(receipt.slot, now), receipt.cell)
+        self._record(place, metric, wanted, value)
+
+    def _record(self, place: Place, name: str, metric: RulesetMetric, value: Any) -> None:
+        try:
+            numbers, bucket = measure(metric, value)
+        except (ValueError, TypeError, OverflowError):
+            self.dropped["bad_value"] += 1
+            return
+        tally = self._arm(place.attempt, place.arm)
+        add(tally.metric(place.slot, name), place.cell, numbers, bucket)
+        self._make_room(tally)
+
+
+def _cell(trail: Exposure) -> int:
+    return cell_of(trail.unit) if trail.cell is None else trail.cell

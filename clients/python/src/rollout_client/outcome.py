@@ -1,0 +1,22 @@
+"""What a call gave, beyond its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Answer = TypeVar("Answer")
+
+
+class Outcome(msgspec.Struct, Generic[Answer], frozen=True):
+    """What a call may return instead of its plain answer: `Outcome(text, confidence=0.4, metrics={"cost_usd": 0.004})`.
+
+    `confidence` is compared with `min_confidence` of `run`; None is not compared. `metrics` are recorded against
+    the arm that the request was assigned to, whichever variant gave this answer.
+    """
+
+    value: Answer
+    confidence: float | None = None
+    metrics: Mapping[str, Any] = {}

@@ -1,0 +1,57 @@
+"""What the client says about itself: a status to read, and a log line per kind of trouble, once."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import msgspec
+
+logger = logging.getLogger("rollout_client")
+
+Source = Literal["none", "bootstrap", "disk", "service"]
+Stream = Literal["off", "connecting", "open", "polling", "closed"]
+
+
+def explain(error: Exception) -> str:
+    """Return an error in words. A request that cannot be written is not quoted: its headers hold the key."""
+    name = type(error).__name__
+    return f"{name}: check the address and the key" if name == "LocalProtocolError" else f"{name} {error}".rstrip()
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a client at one moment.
+
+    Attributes:
+        ready: the service has answered with, or confirmed, the ruleset that is served. revision: what is served,
+        None before any ruleset; `source` is where it came from. stream: how changes arrive. lapsed: some lease in
+        the ruleset has lapsed; its rules serve the baseline. vouched_age: seconds since the engine's last complete
+        protect pass, None when the service never vouched. pending: batches that wait to be sent or acknowledged.
+        dropped: what was lost or could not be counted, by what it was; `unused` observations are of metrics no
+        rollout asks for. last_error: the last trouble in words, None after none.
+    """
+
+    ready: bool
+    revision: int | None
+    source: Source
+    stream: Stream
+    lapsed: bool
+    vouched_age: float | None
+    pending: int
+    dropped: dict[str, int]
+    last_error: str | None
+
+
+class Reporter:
+    """Keeps the last trouble and writes each kind of it to the log once."""
+
+    def __init__(self) -> None:
+        self.last_error: str | None = None
+        self._logged: set[str] = set()
+
+    def trouble(self, kind: str, said: str) -> None:
+        """Remember a trouble; the first of its kind is logged as a warning, later ones as debug."""
+        self.last_error = said
+        level = logging.DEBUG if kind in self._logged else logging.WARNING
+        self._logged.add(kind)
+        logger.log(level, "%s", said)

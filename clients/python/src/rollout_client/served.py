@@ -1,0 +1,125 @@
+"""What is served now, and whether the service still vouches for it.
+
+One writer (the background thread) swaps one reference; evaluation reads it and never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rollout_client.evaluation.evaluate import CompiledRuleset, RulesetError, apply_patch, compile_ruleset
+from rollout_client.evaluation.ruleset import Patch, Ruleset
+from rollout_client.report import Reporter, Source
+
+
+class Serving(NamedTuple):
+    """One ruleset with the lease lengths (ms) that have lapsed: all that an evaluation reads."""
+
+    compiled: CompiledRuleset
+    lapsed: frozenset[int]
+    source: Source
+
+
+def lapsed_leases(leases: frozenset[int], vouched: float | None, now: float) -> tuple[frozenset[int], float | None]:
+    """Return the lease lengths (ms) lapsed at `now`, and when the next one will (None: none will).
+
+    Args:
+        leases: the lease lengths in use.
+        vouched: when the engine's last complete protect pass was, monotonic seconds; None when nobody ever vouched.
+        now: monotonic seconds.
+    """
+    if vouched is None:
+        return leases, None
+    lapsed = frozenset(lease for lease in leases if (now - vouched) * 1000 > lease)
+    alive = leases - lapsed
+    return lapsed, vouched + min(alive) / 1000 if alive else None
+
+
+class Served:
+    """The ruleset in memory. Disk cache and bootstrap never vouch, so their leased rules serve the baseline."""
+
+    def __init__(
+        self, environment: str, killed: frozenset[str], monotonic: Callable[[], float], reporter: Reporter
+    ) -> None:
+        self.current: Serving | None = None
+        self.vouched: float | None = None
+        self.changes = 0
+        self.killed = killed
+        self.moved: Callable[[], None] | None = None
+        self._environment = environment
+        self._monotonic = monotonic
+        self._reporter = reporter
+
+    def adopt(self, ruleset: Ruleset, source: Source, age_ms: int | None = None) -> bool:
+        """Serve a whole ruleset.
+
+        False, and what was served stays, when it is of another environment or contradicts itself.
+        """
+        if ruleset.environment != self._environment:
+            self._reporter.trouble(
+                "environment",
+                f'got the ruleset of environment "{ruleset.environment}", not "{self._environment}"; check the key',
+            )
+            return False
+        try:
+            compiled = compile_ruleset(ruleset, self.current.compiled if self.current else None, self.killed)
+        except (RulesetError, RecursionError) as error:
+            self._reporter.trouble("ruleset", f"revision {ruleset.revision} is not served: {error}")
+            return False
+        self._note(age_ms)
+        self._swap(compiled, source)
+        self.changes += 1
+        return True
+
+    def patch(self, patch: Patch) -> bool:
+        """Apply what changed; False when it does not fit what is served, and the whole ruleset must be fetched."""
+        if self.current is None:
+            return False
+        ruleset = apply_patch(self.current.compiled.ruleset, patch)
+        return ruleset is not None and self.adopt(ruleset, "service")
+
+    def vouch(self, age_ms: int | None) -> None:
+        """Take note of how old the engine's last complete protect pass is (ms; None: there was none)."""
+        self._note(age_ms)
+        self.look()
+
+    def kill(self, killed: frozenset[str]) -> None:
+        """Kill flags in this process only, whatever the ruleset says; they serve their default variant."""
+        if killed == self.killed:
+            return
+        self.killed = killed
+        if self.current is not None:
+            self.adopt(self.current.compiled.ruleset, self.current.source)
+
+    def look(self) -> float | None:
+        """Let leases lapse or return as the clock says; return when to look again (monotonic seconds, None: never)."""
+        current = self.current
+        if current is None:
+            return None
+        lapsed, again = lapsed_leases(current.compiled.leases, self.vouched, self._monotonic())
+        if lapsed != current.lapsed:
+            self.current = current._replace(lapsed=lapsed)
+        return again
+
+    def abandon(self) -> None:
+        """Nobody watches the leases any more: all of them lapse."""
+        self.vouched = None
+        self.look()
+
+    def _note(self, age_ms: int | None) -> None:
+        # A pass that was completed stays completed: an older answer that arrives late takes nothing back.
+        if age_ms is not None:
+            vouched = self._monotonic() - max(age_ms, 0) / 1000
+            self.vouched = vouched if self.vouched is None else max(vouched, self.vouched)
+            self._move()
+
+    def _swap(self, compiled: CompiledRuleset, source: Source) -> None:
+        lapsed, _ = lapsed_leases(compiled.leases, self.vouched, self._monotonic())
+        self.current = Serving(compiled, lapsed, source)
+        self._move()
+
+    def _move(self) -> None:
+        """Tell whoever waits for the next lease to lapse that it may be another one now."""
+        if self.moved is not None:
+            self.moved()

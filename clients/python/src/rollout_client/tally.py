@@ -1,0 +1,126 @@
+"""The counts of one process between two flushes, by attempt, arm, minute and cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rollout_client.evaluation.evidence import REGISTERS, ArmIncrement, MetricIncrement, SlotIncrement
+from rollout_client.evaluation.ruleset import Arm
+
+KEPT_SLOTS = 120
+"""Minutes per arm that wait for a service that does not take them; the oldest is dropped, and counted."""
+
+ENDED = -1
+"""The slot of an exposure that ended: known, so that it is not counted as first again, but no outcome is its own."""
+
+Attempts = dict[str, dict[Arm, ArmIncrement]]
+
+
+class Place:
+    """Where an exposure counts: attempt, arm, minute and cell, and the counts of the units that share it."""
+
+    __slots__ = ("arm", "attempt", "cell", "exposures", "first", "slot", "started")
+
+    def __init__(self, attempt: str, arm: Arm, slot: int, cell: int) -> None:
+        self.attempt = attempt
+        self.arm = arm
+        self.slot = slot
+        self.cell = cell
+        self.exposures = self.first = self.started = 0
+
+
+class _Slot:
+    __slots__ = ("metrics", "places")
+
+    def __init__(self) -> None:
+        self.places: dict[int, Place] = {}
+        self.metrics: dict[str, MetricIncrement] = {}
+
+
+class ArmTally:
+    """One arm of one attempt: its sketch over the life of the process, and what the next flush takes."""
+
+    def __init__(self, attempt: str, arm: Arm) -> None:
+        self.attempt = attempt
+        self.arm = arm
+        self.slots: dict[int, _Slot] = {}
+        self._registers = bytearray(REGISTERS)
+        self._risen: dict[int, int] = {}
+
+    def place(self, slot: int, cell: int) -> Place:
+        """Return the place of a minute and cell, new or known."""
+        places = self._slot(slot).places
+        place = places.get(cell)
+        if place is None:
+            place = places[cell] = Place(self.attempt, self.arm, slot, cell)
+        return place
+
+    def metric(self, slot: int, name: str) -> MetricIncrement:
+        """Return the increment of a metric in a minute, new or known; the caller adds to it."""
+        metrics = self._slot(slot).metrics
+        increment = metrics.get(name)
+        if increment is None:
+            increment = metrics[name] = MetricIncrement()
+        return increment
+
+    def see(self, register: int, rank: int) -> None:
+        """Raise a register of the sketch; only what rises travels."""
+        if rank > self._registers[register]:
+            self._registers[register] = self._risen[register] = rank
+
+    def take(self, now: int) -> ArmIncrement:
+        """Return what was added since the last take, and forget it; minutes that are over are forgotten whole."""
+        increment = ArmIncrement(sketch=list(self._risen.items()))
+        self._risen = {}
+        for slot, held in list(self.slots.items()):
+            taken = _take(held)
+            if taken is not None:
+                increment.slots[slot] = taken
+            elif slot < now - 1:  # an evaluation that began in the last minute may still count there
+                del self.slots[slot]
+        return increment
+
+    def crowded(self) -> SlotIncrement | None:
+        """Return and forget the oldest minute when more wait than are kept, else None."""
+        if len(self.slots) <= KEPT_SLOTS:
+            return None
+        return _take(self.slots.pop(min(self.slots)))
+
+    def _slot(self, slot: int) -> _Slot:
+        held = self.slots.get(slot)
+        if held is None:
+            held = self.slots[slot] = _Slot()
+        return held
+
+
+def _take(held: _Slot) -> SlotIncrement | None:
+    taken = SlotIncrement(metrics=held.metrics)
+    for cell, place in held.places.items():
+        if place.exposures:
+            taken.exposures[cell] = place.exposures
+        if place.first:
+            taken.first_exposures[cell] = place.first
+        if place.started:
+            taken.started[cell] = place.started
+        place.exposures = place.first = place.started = 0
+    held.metrics = {}
+    if taken.exposures or taken.first_exposures or taken.started or taken.metrics:
+        return taken
+    return None
+
+
+def weigh(attempts: Mapping[str, Mapping[Arm, ArmIncrement]]) -> tuple[int, int]:
+    """Return (exposures, observations) in some increments: what is lost when they are."""
+    exposures = observations = 0
+    for arms in attempts.values():
+        for arm in arms.values():
+            for slot in arm.slots.values():
+                heavy = weigh_slot(slot)
+                exposures, observations = exposures + heavy[0], observations + heavy[1]
+    return exposures, observations
+
+
+def weigh_slot(slot: SlotIncrement) -> tuple[int, int]:
+    """Return (exposures, observations) of one minute; the first number of a cell is its n for every kind but ratio."""
+    observations = sum(int(numbers[0]) for metric in slot.metrics.values() for numbers in metric.cells.values())
+    return sum(slot.exposures.values()), observations
