@@ -9,11 +9,10 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rollout_client.bootstrap import read_bootstrap
 from rollout_client.fold import Folder
-from rollout_client.lastknown import load_cache, read_bootstrap, save_cache
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Stream, explain
 from rollout_client.served import Served
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
     from rollout_client.delivery import Delivery
+    from rollout_client.lastknown import Cache
     from rollout_client.loop import Loop
     from rollout_client.sending import Sender
 
@@ -38,7 +38,7 @@ class Parts(NamedTuple):
     url: str
     key: str
     identity: tuple[str, str, str]
-    cache: Path | None
+    cache_dir: str | os.PathLike[str] | None
     bootstrap: str | os.PathLike[str] | None
     options: Options
     reporter: Reporter
@@ -61,6 +61,7 @@ class Background:
         self._delivery: Delivery | None = None
         self._sender: Sender | None = None
         self._sockets: list[Any] = []
+        self._cache: Cache | None = None
         self._unsaved = False
 
     @property
@@ -111,6 +112,10 @@ class Background:
     def _run(self) -> None:
         parts = self._parts
         try:
+            if parts.cache_dir is not None:
+                from rollout_client.lastknown import Cache
+
+                self._cache = Cache(parts.cache_dir, f"{parts.url}\n{parts.identity[0]}", parts.reporter)
             self._read_disk()
             import asyncio
 
@@ -127,7 +132,7 @@ class Background:
     def _read_disk(self) -> None:
         parts = self._parts
         if parts.served.current is None or parts.served.current.source == "bootstrap":
-            kept = None if parts.cache is None else load_cache(parts.cache, parts.reporter)
+            kept = None if self._cache is None else self._cache.load()
             if kept is not None and parts.served.adopt(kept, "disk"):
                 parts.changed()
                 return
@@ -213,10 +218,10 @@ class Background:
         self._parts.changed()
 
     def _save(self) -> None:
-        current, path = self._parts.served.current, self._parts.cache
-        if self._unsaved and path is not None and current is not None:
+        current = self._parts.served.current
+        if self._unsaved and self._cache is not None and current is not None:
             self._unsaved = False
-            save_cache(path, current.compiled.ruleset, self._parts.reporter)
+            self._cache.save(current.compiled.ruleset)
 
     async def _trace(self, request: httpx.Request) -> None:
         """Learn of every socket that is opened, for `leave`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -14,12 +13,12 @@ from typing import Any, Self
 import rollout_client
 from rollout_client.attempt import Attempt
 from rollout_client.background import Background, Parts
+from rollout_client.bootstrap import Bootstrap, read_bootstrap
 from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.context import NOBODY, Context
 from rollout_client.evaluation.evaluate import evaluate
 from rollout_client.evaluation.receipt import Receipt, decode_receipt
 from rollout_client.fold import Folder
-from rollout_client.lastknown import cache_file, read_bootstrap
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Source, Status, Stream
 from rollout_client.served import Served
@@ -28,8 +27,6 @@ from rollout_client.walk import Course, walk
 
 KILL_VARIABLE = "RAMPLINE_KILL"
 """Flags that are killed in this process, separated by commas, whatever the service says."""
-
-Bootstrap = Mapping[str, Any] | str | os.PathLike[str]
 
 
 class Client:
@@ -59,7 +56,7 @@ class Client:
     ) -> None:
         self._url, self._key, self._environment = url, key.strip(), environment
         self._options = Options() if options is None else options
-        self._cache = None if cache_dir is None else cache_file(cache_dir, url, environment)
+        self._cache_dir = cache_dir
         self._bootstrap = None if isinstance(bootstrap, Mapping) else bootstrap
         self._clock = self._options.clock
         self._reporter = Reporter()
@@ -230,13 +227,13 @@ class Client:
         self._served.moved = None
         self._ready = threading.Event()
         self._folder = Folder(self._options, self._wake)
-        process, name = f"p_{uuid.uuid4().hex[:8]}", f"python/{rollout_client.__version__}"
+        process, name = f"p_{os.urandom(4).hex()}", f"python/{rollout_client.__version__}"
         self._background = Background(
             Parts(
                 url=self._url,
                 key=self._key,
                 identity=(self._environment, process, name),
-                cache=self._cache,
+                cache_dir=self._cache_dir,
                 bootstrap=self._bootstrap,
                 options=self._options,
                 reporter=self._reporter,

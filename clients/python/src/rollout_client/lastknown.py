@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,55 +15,44 @@ from rollout_client.report import Reporter
 FORMAT = b"rampline-ruleset 1 "
 """A file is this, the SHA-256 of the rest in hex, a line feed, and the ruleset as JSON."""
 
-_decoder = msgspec.json.Decoder(Ruleset)
 
+class Cache:
+    """The file of one service and environment; clients and processes may share a directory."""
 
-def cache_file(directory: str | os.PathLike[str], url: str, environment: str) -> Path:
-    """Return the file of one service and environment; several clients may share a directory."""
-    name = hashlib.sha256(f"{url}\n{environment}".encode()).hexdigest()[:24]
-    return Path(directory) / f"ruleset-{name}.json"
+    def __init__(self, directory: str | os.PathLike[str], identity: str, reporter: Reporter) -> None:
+        self._path = Path(directory) / f"ruleset-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.json"
+        self._reporter = reporter
 
-
-def load_cache(path: Path, reporter: Reporter) -> Ruleset | None:
-    """Return the ruleset of a cache file, None when there is none or when it is damaged in any way."""
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-        if head != FORMAT + hashlib.sha256(body).hexdigest().encode():
-            reporter.trouble("cache", f"the ruleset kept in {path.name} is damaged or of another format; it is ignored")
+    def load(self) -> Ruleset | None:
+        """Return the ruleset that was kept, None when there is none or when the file is damaged in any way."""
+        try:
+            head, _, body = self._path.read_bytes().partition(b"\n")
+            if head == FORMAT + _checksum(body):
+                return msgspec.json.decode(body, type=Ruleset)
+            said = "is damaged or of another format"
+        except FileNotFoundError:
             return None
-        return _decoder.decode(body)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        reporter.trouble("cache", f"the ruleset kept in {path.name} cannot be read: {error}")
+        except (OSError, ValueError, RecursionError) as error:
+            said = f"cannot be read: {error}"
+        self._reporter.trouble("cache", f"the ruleset kept in {self._path.name} {said}; it is ignored")
         return None
 
+    def save(self, ruleset: Ruleset) -> None:
+        """Replace the file in one step: a reader sees the old ruleset or the new one, and a full disk keeps the old.
 
-def save_cache(path: Path, ruleset: Ruleset, reporter: Reporter) -> None:
-    """Replace a cache file in one step: a reader sees the old ruleset or the new one, and a full disk keeps the old.
-
-    It is not forced to the platter: what a power cut tears, the checksum finds.
-    """
-    body = msgspec.json.encode(ruleset)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".ruleset-", delete=False) as file:
-            temporary = file.name
-            file.write(FORMAT + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        Path(temporary).replace(path)
-    except OSError as error:
-        reporter.trouble("cache", f"the ruleset cannot be kept in {path.parent}: {error}")
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        It is not forced to the platter: what a power cut tears, the checksum finds.
+        """
+        body = msgspec.json.encode(ruleset)
+        temporary = self._path.with_name(f".{self._path.stem}-{os.getpid()}-{os.urandom(4).hex()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(FORMAT + _checksum(body) + b"\n" + body)
+            temporary.replace(self._path)
+        except OSError as error:
+            self._reporter.trouble("cache", f"the ruleset cannot be kept in {self._path.parent}: {error}")
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
-def read_bootstrap(bootstrap: Mapping[str, Any] | str | os.PathLike[str], reporter: Reporter) -> Ruleset | None:
-    """Return the ruleset of a bootstrap document or file (the body of a ruleset answer); None: unreadable."""
-    try:
-        if isinstance(bootstrap, Mapping):
-            return msgspec.convert(bootstrap, Ruleset)
-        return _decoder.decode(Path(bootstrap).read_bytes())
-    except (OSError, TypeError, ValueError, RecursionError) as error:
-        reporter.trouble("bootstrap", f"the bootstrap ruleset cannot be read: {error}")
-        return None
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import uuid
+import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -91,7 +91,9 @@ class Sender:
 
     def _encode(self, attempts: Attempts) -> Pending:
         dropped = self._newly_dropped()
-        batch = msgspec.structs.replace(self._template, batch_id=uuid.uuid4().hex, attempts=attempts, dropped=dropped)
+        batch = msgspec.structs.replace(
+            self._template, batch_id=os.urandom(16).hex(), attempts=attempts, dropped=dropped
+        )
         body = msgspec.json.encode(batch)
         encoding = None
         if len(body) > COMPRESSED_FROM:
