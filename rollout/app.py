@@ -40,6 +40,10 @@ class InUse(RolloutError):
     """Another process has this database open, and SQLite serves one; stop it, or use PostgreSQL."""
 
 
+class Unreachable(RolloutError):
+    """The database cannot be reached; check ROLLOUT_DATABASE_URL."""
+
+
 def create_app(settings: Settings) -> Litestar:
     """The whole service. No I/O happens before its lifespan begins."""
     database = Database(settings.database_url)
@@ -87,6 +91,7 @@ async def running(service: Service, clock: Clock | None, settings: Settings) -> 
     with alone(control.database):
         following: asyncio.Task[None] | None = None
         try:
+            await reach(control.database)
             await migrate(control.database)
             preset = settings.admin_key
             await first_key(control, preset.get_secret_value() if preset is not None else None)
@@ -118,7 +123,11 @@ def alone(database: Database) -> Iterator[None]:
     if not database.is_sqlite or not path or path.startswith((":memory:", "file:")):
         yield
         return
-    with Path(f"{path}.lock").open("w") as held:
+    try:
+        lock = Path(f"{path}.lock").open("w")  # noqa: SIM115 (closed below; an error of `yield` is none of this)
+    except OSError as error:
+        raise Unreachable(f"{path} cannot be opened: {error.strerror}; check ROLLOUT_DATABASE_URL") from error
+    with lock as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -127,6 +136,16 @@ def alone(database: Database) -> Iterator[None]:
                 "database of its own or PostgreSQL (ROLLOUT_DATABASE_URL)"
             ) from None
         yield
+
+
+async def reach(database: Database) -> None:
+    """Raise Unreachable, with what the driver says, unless the database answers."""
+    try:
+        await database.ping()
+    except Exception as error:
+        cause = str(error.__cause__ or error).strip().splitlines()
+        said = cause[-1].strip() if cause else type(error).__name__
+        raise Unreachable(f"the database cannot be reached: {said}; check ROLLOUT_DATABASE_URL") from error
 
 
 async def first_key(control: Control, preset: str | None) -> None:

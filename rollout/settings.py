@@ -1,5 +1,6 @@
 """Settings: read from the environment (`ROLLOUT_...`) by `rollout.app` and `rollout.cli`, and by nobody else."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -61,6 +62,13 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged to standard error."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if re.match(r"(sqlite|postgresql)(\+\w+)?://", value) is None:
+            raise ValueError("use 'sqlite:///FILE' or 'postgresql://USER@HOST/NAME'")
+        return value
 
     @field_validator("admin_key")
     @classmethod

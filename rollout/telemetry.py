@@ -34,6 +34,8 @@ ENGINE_AGE = Gauge(
     registry=REGISTRY,
 )
 
+_OURS = Path(__file__).parent
+
 
 def configure(level: str = "info") -> None:
     """Send every log line of the process to standard error: text on a terminal, JSON elsewhere."""
@@ -78,12 +80,13 @@ def places_not_values(_logger: Any, _method: str, event: EventDict) -> EventDict
 
 
 def places(error: BaseException) -> list[dict[str, Any]]:
-    """An exception and its causes: the type of each and the functions it passed through, but no message."""
+    """An exception and its causes: the type of each, the functions of ours it passed, where it began; no message."""
     chain: list[dict[str, Any]] = []
     cause: BaseException | None = error
     while cause is not None and len(chain) < 5:
         frames = traceback.extract_tb(cause.__traceback__)
-        at = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+        told = [frame for frame in frames[:-2] if _OURS in Path(frame.filename).parents] + frames[-2:]
+        at = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in told]
         chain.append({"type": f"{type(cause).__module__}.{type(cause).__qualname__}", "at": at})
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return chain

@@ -2,7 +2,7 @@
 
 from litestar import Response, Router, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromHeader, FromPath, JSONBody
+from litestar.params import FromPath, JSONBody
 
 from rollout.api import documents
 from rollout.api.auth import EDIT, VIEW, Caller
@@ -44,7 +44,7 @@ async def put_cohort(
     data: JSONBody[Cohort],
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
-    if_match: FromHeader[str | None] = None,
+    if_match: documents.IfMatch = None,
 ) -> Response[Cohort]:
     """Make or replace a cohort; every environment serves the change at once."""
     documents.same_key(key, data)

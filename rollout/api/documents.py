@@ -6,10 +6,11 @@ Every answer carries the revision as its ETag.
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from litestar import Response
+from litestar.params import HeaderParameter
 
 from rollout.api.auth import Caller
 from rollout.api.service import Service
@@ -27,6 +28,7 @@ D = TypeVar("D", Flag, Cohort, Metric)
 K = TypeVar("K")
 Check = Callable[[D, D | None, World], Sequence[Problem]]
 """(document, what it replaces, what it may refer to) -> everything wrong with it."""
+IfMatch = Annotated[str | None, HeaderParameter(name="If-Match")]
 _ETAG = re.compile(r'^(?:W/)?"(\d+)"$')
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Response, Router, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromHeader, FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from rollout.api import documents
 from rollout.api.auth import EDIT, REDUCE, VIEW, Caller, admits
@@ -114,7 +114,7 @@ async def put_flag(
     data: JSONBody[Flag],
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
-    if_match: FromHeader[str | None] = None,
+    if_match: documents.IfMatch = None,
 ) -> Response[Flag]:
     """Make or replace a flag; variants that exist stay as they are."""
     documents.same_key(key, data)

@@ -2,10 +2,10 @@
 
 from litestar import Response, Router, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromHeader, FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from rollout.api.auth import EDIT, VIEW, Caller
-from rollout.api.documents import Stored, expected_revision, refuse, same_key, tagged
+from rollout.api.documents import IfMatch, Stored, expected_revision, refuse, same_key, tagged
 from rollout.api.problems import REFUSALS
 from rollout.api.service import Service
 from rollout.db import audit, plans, world
@@ -69,7 +69,7 @@ async def put_plan(
     data: JSONBody[Plan],
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
-    if_match: FromHeader[str | None] = None,
+    if_match: IfMatch = None,
 ) -> Response[Plan]:
     """Add a version of a plan, unless it says the same as the newest."""
     same_key(key, data)

@@ -86,7 +86,12 @@ def unanswered(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     """What the framework refuses: no such route or method, a parameter that is none, a body that is too large."""
     extra: Any = error.extra if isinstance(error, ValidationException) else None
     found = extra if isinstance(extra, list) else []
-    problems = [Problem(str(each.get("key", "")), str(each.get("message", ""))) for each in found]
+    problems = [
+        Problem("", "the body is empty; send the document as JSON")
+        if each.get("key") == "data"
+        else Problem(str(each.get("key", "")), str(each.get("message", "")))
+        for each in found
+    ]
     titles = {404: "Not found", 405: "Method not allowed", 413: "Too large"}
     details = {
         404: "there is nothing at this address; /schema/openapi.json lists what there is",

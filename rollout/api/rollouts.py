@@ -28,6 +28,7 @@ from rollout.domain.rollout import ALLOWED, State, Status, stage_name
 from rollout.domain.status import RolloutStatus, status_of
 from rollout.engine import commands
 from rollout.engine.commands import Act, units_exposed
+from rollout.engine.replay import Replayed, replay
 from rollout.errors import Forbidden, NotFound
 
 NEEDS = {
@@ -183,6 +184,16 @@ async def get_evaluations(
     ]
 
 
+@get("/{rollout:str}/replay", opt=VIEW, responses=REFUSALS)
+async def get_replay(
+    rollout: FromPath[str], service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> Replayed:
+    """Make every recorded look again from the increment log; `exact` when each came out as it was recorded."""
+    async with service.control.database.read() as session:
+        row = await _find(session, caller, rollout)
+        return await replay(session, row.id)
+
+
 @post("/{rollout:str}/actions/{action:str}", status_code=200, opt=REDUCE, responses=REFUSALS)
 async def act(
     rollout: FromPath[str],
@@ -246,6 +257,7 @@ routes = Router(
         get_status,
         get_transitions,
         get_evaluations,
+        get_replay,
         act,
     ],
     tags=["rollouts"],

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromHeader, FromQuery, HeaderParameter
+from litestar.params import FromQuery, HeaderParameter
 from litestar.response import Stream
 
 from rollout.api.auth import Caller, admits
@@ -51,7 +51,7 @@ async def get_ruleset(
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
     environment: FromQuery[str | None] = None,
-    if_none_match: FromHeader[str | None] = None,
+    if_none_match: Annotated[str | None, HeaderParameter(name="If-None-Match")] = None,
 ) -> Response[bytes]:
     """The newest ruleset, or 304; `Rollout-Engine-Age` (ms) on both says how old the engine's last complete pass is."""
     hub = service.control.hub
@@ -100,7 +100,7 @@ async def post_events(
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
     environment: FromQuery[str | None] = None,
-    content_encoding: FromHeader[str | None] = None,
+    content_encoding: Annotated[str | None, HeaderParameter(name="Content-Encoding")] = None,
 ) -> Response[bytes]:
     """One batch of folded evidence, whole or not at all; answered after the commit. May be gzipped."""
     where = caller.environment(environment)

@@ -15,7 +15,6 @@ from rollout.cli.apply import apply as bring
 from rollout.cli.files import BadFile, read
 from rollout.cli.keys import keys
 from rollout.cli.remote import Api, Refused
-from rollout.cli.serve import serve as run
 from rollout.errors import RolloutError
 from rollout.settings import Settings
 
@@ -43,6 +42,8 @@ def serve(
     except ValidationError as error:
         lines = [f"ROLLOUT_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
         _refuse("\n".join(lines))
+    from rollout.cli.serve import serve as run  # the other commands need not wait for the service to be imported
+
     try:
         asyncio.run(run(settings))
     except RolloutError as error:
@@ -74,6 +75,16 @@ def status(
         typer.echo(json.dumps(found[0] if len(found) == 1 else found))
     else:
         typer.echo("\n\n".join(show.text(each) for each in found))
+
+
+@app.command()
+def replay(rollout: Annotated[str, typer.Argument(metavar="ID", help="A rollout's id.")]) -> None:
+    """Make every recorded decision of a rollout again from its log; exit code 1 unless all come out the same."""
+    with Api() as api:
+        found = api.get(f"/rollouts/{rollout}/replay")
+    if not found["exact"]:
+        _refuse(f"{found['ticks']} looks made again; these came out otherwise: {found['differing']}")
+    typer.echo(f"{found['ticks']} looks made again; every one came out as it was recorded")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from litestar import Litestar
 from rollout import telemetry
 from rollout.app import create_app
 from rollout.delivery.hub import Hub
+from rollout.errors import RolloutError
 from rollout.settings import Settings
 
 GRACE_SECONDS = 5
@@ -76,5 +77,14 @@ async def serve(settings: Settings) -> None:
     """
     telemetry.configure(settings.log_level)
     app = create_app(settings)
-    async with app.lifespan():
-        await server_of(app, settings).serve()
+    refusals: list[BaseException] = []
+    try:
+        async with app.lifespan():
+            await server_of(app, settings).serve()
+    except* RolloutError as several:  # the lifespan runs in a task group, which wraps what it raises
+        refusals.extend(several.exceptions)
+    while refusals:
+        refusal = refusals.pop()
+        if not isinstance(refusal, BaseExceptionGroup):
+            raise refusal
+        refusals.extend(refusal.exceptions)

@@ -1,0 +1,192 @@
+"""The command line against a running service."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+
+from rollout.cli.main import main
+from tests.shell.http.server import ADMIN, Site
+
+DOCUMENTS = """
+kind: Rollout
+flag: assistant
+environment: production
+baseline: off
+candidate: on
+plan: careful
+---
+kind: Plan
+key: careful
+stages:
+  - {name: pilot, cohort: everybody-here, percentage: 100, min_duration: 24h, approval: required}
+  - {name: canary, percentage: 1, min_duration: 2h, min_units: 500}
+guardrails:
+  - {metric: error_rate, max_regression: {absolute: 0.005}}
+---
+kind: Flag
+key: assistant
+variants: {on: true, off: false}
+default_variant: off
+prerequisites: [{flag: platform, variants: [on]}]
+---
+kind: Flag
+key: platform
+variants: {on: true, off: false}
+default_variant: on
+---
+kind: Cohort
+key: everybody-here
+when: {cohort: staff}
+---
+kind: Cohort
+key: staff
+units: [ann, bob]
+---
+kind: proportion
+key: error_rate
+event: the request failed
+---
+kind: Environment
+key: production
+"""
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str) -> Result: ...
+
+
+@pytest.fixture
+def run(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`rollout ARGUMENTS` in this process, with the admin key."""
+    monkeypatch.setenv("ROLLOUT_URL", site.url)
+    monkeypatch.setenv("ROLLOUT_KEY", ADMIN)
+
+    def command(*arguments: str) -> Result:
+        monkeypatch.setattr("sys.argv", ["rollout", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        out, err = capsys.readouterr()
+        served = ("[info", "[error", "[warning")  # the service of the test logs into the same process
+        lines = [line for line in out.splitlines() if not any(word in line for word in served)]
+        return Result(code if isinstance(code, int) else 0, "\n".join(lines), err)
+
+    return command
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    path = tmp_path / "all.yaml"
+    path.write_text(DOCUMENTS)
+    return path
+
+
+def test_apply_brings_a_service_to_what_a_file_says_and_changes_nothing_twice(
+    site: Site, run: Run, files: Path
+) -> None:
+    first = run("apply", "-f", str(files))
+    assert first.code == 0, first.err
+    said = first.out.splitlines()
+    assert said[:7] == [
+        "environment production: created",
+        "cohort staff: created",
+        "cohort everybody-here: created",
+        "metric error_rate: created",
+        "flag platform: created",
+        "flag assistant: created",
+        "plan careful: created",
+    ]
+    assert said[7].startswith("rollout assistant off -> on in production: created, ro_")
+    assert said[7].endswith("draft")
+    flag = site.http.get("/api/v1/flags/assistant").json()
+    assert flag["variants"] == {"on": True, "off": False}
+
+    again = run("apply", "-f", str(files), "--start").out.splitlines()
+    assert [line.rpartition(": ")[2] for line in again[:7]] == ["unchanged"] * 7
+    assert again[7].endswith("started")
+    assert "unchanged" in again[7]
+    assert len(site.http.get("/api/v1/rollouts").json()) == 1
+    assert run("apply", "-f", str(files), "--start").out.splitlines()[7].endswith("running")
+
+    files.write_text(DOCUMENTS.replace("units: [ann, bob]", "units: [ann, bob, eve]"))
+    assert run("apply", "-f", str(files)).out.splitlines()[1] == "cohort staff: changed"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("min_units: 500", "min_unit: 500"), "document 2: stages[1].min_unit: there is no field 'min_unit' here"),
+        (("percentage: 1,", "percentage: one,"), "document 2: stages[1].percentage: Expected `float`"),
+        (("kind: Plan", "kind: Plane"), "document 2: kind: 'Plane' is no kind of document; use one of Environment"),
+        (
+            ("cohort: everybody-here, percentage", "cohort: nobody, percentage"),
+            "stages[0].cohort: there is no cohort 'nobody'",
+        ),
+        (("candidate: on", "candidate: off"), "candidate: is the same variant as the baseline"),
+        (("key: staff\n", "key: staff\nkey: stuff\n"), "the key 'key' is there twice"),
+        (("{cohort: staff}", "{cohort: everybody-here}"), "when: cohort 'everybody-here' would contain itself"),
+        (("flag: platform,", "flag: platform"), "is no YAML"),
+    ],
+)
+def test_apply_refuses_what_is_wrong_with_its_path(run: Run, files: Path, change: tuple[str, str], says: str) -> None:
+    assert change[0] in DOCUMENTS
+    files.write_text(DOCUMENTS.replace(*change))
+    result = run("apply", "-f", str(files))
+    assert result.code == 1
+    assert says in result.err
+    assert "Traceback" not in result.err
+
+
+def test_status_tells_people_and_programs_where_a_rollout_stands(site: Site, run: Run, files: Path) -> None:
+    assert run("apply", "-f", str(files), "--start").code == 0
+    people = run("status", "assistant").out
+    assert "assistant off -> on in production" in people
+    assert "now    running, stage pilot, 100 % on on" in people
+    assert "next   canary at 1 %, not before 20" in people
+    rollout = site.http.get("/api/v1/rollouts").json()[0]["id"]
+    program = json.loads(run("status", rollout, "--json").out)
+    assert (program["id"], program["status"]) == (rollout, "running")
+    missing = run("status", "nothing")
+    assert missing.code == 1
+    assert "there is no rollout 'nothing'" in missing.err
+
+
+def test_kill_and_restore_go_through_the_service(site: Site, run: Run, files: Path) -> None:
+    run("apply", "-f", str(files), "--start")
+    assert run("kill", "assistant", "-e", "production", "--reason", "smoke").code == 0
+    state = site.http.get("/api/v1/flags/assistant/state?environment=production").json()
+    assert state["state"]["kill_reason"] == "smoke"
+    assert "paused, stage pilot, 0 % on on (killed)" in run("status", "assistant").out
+    assert run("restore", "assistant", "-e", "production").code == 0
+    gone = run("kill", "gone", "-e", "production")
+    assert (gone.code, gone.err.strip()) == (1, "there is no flag 'gone'")
+
+
+def test_keys_are_made_listed_and_revoked(site: Site, run: Run) -> None:
+    made = run("keys", "create", "--name", "ci", "--scope", "viewer", "--scope", "editor")
+    assert made.code == 0
+    secret = made.out.strip()
+    assert secret.startswith("rl_")
+    listed = run("keys", "list").out
+    assert "ci  every environment  viewer,editor" in listed
+    assert secret not in listed
+    identifier = next(line.split()[0] for line in listed.splitlines() if "  ci  " in line)
+    assert run("keys", "revoke", identifier).code == 0
+    assert "revoked 20" in run("keys", "list").out
+    assert site.http.get("/api/v1/flags", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
+
+
+def test_without_a_key_or_a_service_it_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROLLOUT_URL", "http://127.0.0.1:9")
+    assert "start it with 'rollout serve'" in run("status", "x").err
+    monkeypatch.delenv("ROLLOUT_KEY")
+    assert "set ROLLOUT_KEY" in run("status", "x").err
