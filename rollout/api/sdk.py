@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
+from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromQuery, HeaderParameter
 from litestar.response import Stream
@@ -108,7 +109,7 @@ async def post_events(
         body = inflate(await request.body(), (content_encoding or "").lower(), service.most_decompressed)
         control = service.control
         answer = await accept(control.database, where, body, control.now(), service.nudge)
-    except RolloutError:
+    except (RolloutError, HTTPException):
         BATCHES.labels("refused").inc()
         raise
     BATCHES.labels("accepted").inc()
