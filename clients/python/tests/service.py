@@ -61,6 +61,7 @@ class Service:
         self.faults: deque[int | str] = deque()
         self.batches: dict[str, Batch] = {}
         self.posts: list[tuple[str, int | str]] = []
+        self.asked_for: set[str] = set()
         self.requests: Counter[str] = Counter()
         self.seen_headers: list[tuple[str, dict[str, str]]] = []
         self.streams: list[queue.Queue[bytes | None]] = []
@@ -166,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         service, path = self.service, self.path.partition("?")[0]
         service.requests[path] += 1
         service.seen_headers.append((path, dict(self.headers)))
+        service.asked_for.add(self.path.partition("?")[2])
         while service.hangs.is_set():
             time.sleep(0.02)
         if self.headers.get("Authorization") != f"Bearer {KEY}":

@@ -26,6 +26,7 @@ def test_it_serves_what_the_service_says_and_follows_its_changes(service: Servic
     assert client.wait_ready(5)
     assert variant(client) == "v8"
     eventually(lambda: client.status().stream == "open")
+    assert service.asked_for == {"environment=production"}
     service.serve(document(revision=2, threshold=0))
     eventually(lambda: variant(client) == "v7")
     patch = {"base": 2, "revision": 3, "flags": {FLAG: document()["flags"][FLAG]}}

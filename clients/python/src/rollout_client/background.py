@@ -160,6 +160,7 @@ class Background:
                 stop.set()
         async with httpx.AsyncClient(
             base_url=parts.url,
+            params={"environment": parts.identity[0]},
             headers={"Authorization": f"Bearer {parts.key}", "User-Agent": parts.identity[2]},
             timeout=httpx.Timeout(options.answer_timeout, connect=options.connect_timeout),
             event_hooks={"request": [self._trace]},

@@ -157,7 +157,7 @@ class Client:
         attempt = self.attempt(flag, context)
         with attempt:
             steps = self._steps(attempt.evaluation)
-            walked = walk(Course(steps, call, fallback, timeout, min_confidence))
+            walked = walk(Course(steps, call, fallback, timeout, min_confidence, self._reporter.failed_call))
             given: object = walked.outcome.metrics  # whatever the call put there
             metrics = {str(name): value for name, value in given.items()} if isinstance(given, Mapping) else {}
             attempt.record(**metrics | {"error_rate": walked.failed, "fallback_rate": walked.fell_back})

@@ -117,7 +117,8 @@ class Delivery:
             heartbeat = self._decode(content, Heartbeat)
             if heartbeat is not None:
                 self._served.vouch(heartbeat.engine_age_ms)
-                if heartbeat.revision not in (self._known(), self._refused):
+                known = self._known()  # None: this stream is about to bring the whole
+                if known is not None and heartbeat.revision not in (known, self._refused):
                     await self._fetch(http)
 
     def _known(self) -> int | None:

@@ -52,6 +52,14 @@ class Reporter:
     def trouble(self, kind: str, said: str) -> None:
         """Remember a trouble; the first of its kind is logged as a warning, later ones as debug."""
         self.last_error = said
+        logger.log(self._level(kind), "%s", said)
+
+    def failed_call(self, what: str, error: Exception) -> None:
+        """Log an error of the application's own call, which `run` answers otherwise; the first of a kind as a warning."""
+        level = self._level(f"{what} {type(error).__name__}")
+        logger.log(level, "%s failed: %s", what, type(error).__name__, exc_info=error)
+
+    def _level(self, kind: str) -> int:
         level = logging.DEBUG if kind in self._logged else logging.WARNING
         self._logged.add(kind)
-        logger.log(level, "%s", said)
+        return level

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rollout_client.outcome import Outcome
-from rollout_client.report import logger
 
 
 class Course(NamedTuple):
-    """What to try, in order: (variant, value) pairs, and how good is good enough."""
+    """What to try, in order: (variant, value) pairs, how good is good enough, and whom to tell of failures."""
 
     steps: list[tuple[str | None, Any]]
     call: Callable[[Any], Any]
     fallback: Any
     timeout: float | None
     min_confidence: float | None
+    failed_call: Callable[[str, Exception], None]
 
 
 class Walked(NamedTuple):
@@ -37,12 +37,12 @@ def walk(course: Course) -> Walked:
             given = _call(course.call, value, course.timeout)
         except Exception as error:
             failed = failed or number == 0
-            logger.warning("the call with variant %s failed: %s", variant, type(error).__name__, exc_info=error)
+            course.failed_call(f"the call with variant {variant}", error)
             continue
         outcome = given if isinstance(given, Outcome) else Outcome(given)
         if _good_enough(outcome.confidence, course.min_confidence):
             return Walked(outcome, failed, number > 0)
-    return Walked(Outcome(_fall_back(course.fallback)), failed, True)
+    return Walked(Outcome(_fall_back(course)), failed, True)
 
 
 def _good_enough(confidence: float | None, least: float | None) -> bool:
@@ -54,13 +54,13 @@ def _good_enough(confidence: float | None, least: float | None) -> bool:
         return False
 
 
-def _fall_back(fallback: Any) -> Any:
-    if not callable(fallback):
-        return fallback
+def _fall_back(course: Course) -> Any:
+    if not callable(course.fallback):
+        return course.fallback
     try:
-        return fallback()
+        return course.fallback()
     except Exception as error:
-        logger.warning("the fallback failed: %s", type(error).__name__, exc_info=error)
+        course.failed_call("the fallback", error)
         return None
 
 
