@@ -31,6 +31,12 @@ async def keep_answer(session: Session, environment: str, batch: str, answer: by
     await session.flush()
 
 
+async def forget_batches(session: Session, before: datetime) -> int:
+    """Drop the ids of batches received before a moment; how many."""
+    dropped = await session.execute(delete(BatchRow).where(BatchRow.received_at < before).returning(BatchRow.batch))
+    return len(dropped.all())
+
+
 async def owners(session: Session, environment: str, attempts: Iterable[str]) -> dict[str, tuple[str, int]]:
     """(rollout, epoch) of those attempts that exist in this environment."""
     query = select(AttemptRow).where(AttemptRow.environment == environment, AttemptRow.id.in_(list(attempts)))

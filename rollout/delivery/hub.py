@@ -35,6 +35,7 @@ class Hub:
         self._database = database
         self._history: dict[str, OrderedDict[int, Snapshot]] = {}
         self._moved = asyncio.Condition()
+        self._one_at_a_time = asyncio.Lock()
         self._age: tuple[int, float] | None = None
         self._patches: dict[tuple[str, int, int], bytes] = {}
         self.closing = False
@@ -64,7 +65,7 @@ class Hub:
 
     async def refresh(self) -> None:
         """Follow the database: newer rulesets, the engine's age. Wakes everyone who waits when something moved."""
-        async with self._database.read() as session:
+        async with self._one_at_a_time, self._database.read() as session:
             age = await heartbeat.engine_age_ms(session)
             self._age = None if age is None else (age, monotonic())
             moved = False

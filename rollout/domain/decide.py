@@ -10,7 +10,7 @@ import msgspec
 
 from rollout.domain.document import content_hash, duration
 from rollout.domain.judge import Judgement, Reading
-from rollout.domain.plan import PlanBody, is_proven
+from rollout.domain.plan import PlanBody, is_proven, units_wanted
 from rollout.domain.rollout import EXPOSED, State
 from rollout.domain.watch import Watch
 
@@ -167,10 +167,10 @@ def _time(situation: Situation) -> tuple[Reason, ...]:
 
 def _units(situation: Situation) -> tuple[Reason, ...]:
     stage = situation.plan.stages[situation.state.stage]
-    units = situation.judgement.units
-    if not situation.plan.guardrails or units >= stage.min_units:
+    units, wanted = situation.judgement.units, units_wanted(situation.plan, stage)
+    if units >= wanted:
         return ()
-    return (Reason("min_units", f"about {units} candidate units of at least {stage.min_units}"),)
+    return (Reason("min_units", f"about {units} candidate units of at least {wanted}"),)
 
 
 def _verdicts(situation: Situation) -> tuple[Reason, ...]:

@@ -4,6 +4,8 @@ from typing import Literal
 
 from rollout.domain.document import Document, duration
 
+FEWEST_UNITS = 50
+"""Candidate units a guarded stage waits for unless it says otherwise (statistics.md 3.5)."""
 OnBreach = Literal["roll_back", "pause", "warn"]
 OnMissing = Literal["hold", "pause", "roll_back"]
 
@@ -16,14 +18,17 @@ class MaxRegression(Document, frozen=True, kw_only=True):
 
 
 class Stage(Document, frozen=True, kw_only=True):
-    """One level of exposure. With a cohort, the percentage is of the cohort."""
+    """One level of exposure. With a cohort, the percentage is of the cohort.
+
+    `min_units` None is 50 candidate units in a plan with guardrails, and 0 in a timed ramp.
+    """
 
     name: str
     percentage: float
     cohort: str | None = None
     min_duration: str = "10m"
     max_duration: str | None = None
-    min_units: int = 50
+    min_units: int | None = None
     approval: Literal["required"] | None = None
 
 
@@ -118,6 +123,13 @@ def last_percentage(plan: PlanBody) -> float:
     """Exposure of the last open stage: what risk-scaled margins are scaled against (statistics.md 3.4)."""
     open_stages = [stage.percentage for stage in plan.stages if stage.cohort is None]
     return open_stages[-1] if open_stages else 100.0
+
+
+def units_wanted(plan: PlanBody, stage: Stage) -> int:
+    """Candidate units a stage waits for."""
+    if stage.min_units is not None:
+        return stage.min_units
+    return FEWEST_UNITS if plan.guardrails else 0
 
 
 def is_proven(plan: PlanBody, stage: int) -> bool:

@@ -1,6 +1,7 @@
 """Everything that makes a plan or a rollout impossible, found on save, each with its path and what to do."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from math import isfinite
 from typing import Protocol
 
@@ -12,6 +13,10 @@ from rollout.domain.plan import Guardrail, MaxRegression, PlanBody, RolloutDocum
 
 JUDGED_KINDS = ("proportion",)
 """Metric kinds this version has a valid test for; others are stored and shown, and refused as guardrails."""
+
+
+SHORTEST_LEASE = timedelta(seconds=10)
+"""Two heartbeats of the stream: a shorter lease would lapse between them."""
 
 
 class World(Protocol):
@@ -56,8 +61,7 @@ def plan_problems(plan: PlanBody, world: World) -> list[Problem]:
     if not plan.stages:
         problems.append(Problem("stages", "a rollout needs at least one stage; add one with a name and a percentage"))
     problems += _stages_problems(plan, world)
-    if plan.lease != "none":
-        problems += _positive_duration(plan.lease, "lease")
+    problems += _lease_problems(plan.lease)
     for i, guardrail in enumerate(plan.guardrails):
         problems += _guardrail_problems(guardrail, f"guardrails[{i}]", world)
         if guardrail.weight <= 0 or not isfinite(guardrail.weight):
@@ -65,6 +69,16 @@ def plan_problems(plan: PlanBody, world: World) -> list[Problem]:
     for i, signal in enumerate(plan.signals):
         problems += _guardrail_problems(signal, f"signals[{i}]", world)
     problems += _repeated(plan) + _analysis_problems(plan) + _bake_problems(plan)
+    return problems
+
+
+def _lease_problems(lease: str) -> list[Problem]:
+    problems = [] if lease == "none" else duration_problems(lease, "lease")
+    if lease != "none" and not problems and duration(lease) < SHORTEST_LEASE:
+        message = (
+            "must be at least 10s: clients hear every few seconds that the engine is watching; 'none' never lapses"
+        )
+        problems.append(Problem("lease", message))
     return problems
 
 
@@ -103,7 +117,7 @@ def _stage_problems(stage: Stage, path: str, world: World) -> list[Problem]:
         problems.append(Problem(f"{path}.percentage", "the finest step is 0.001; round it"))
     if stage.cohort is not None and stage.cohort not in world.cohorts:
         problems.append(_missing(f"{path}.cohort", "cohort", stage.cohort, world.cohorts))
-    if stage.min_units < 0:
+    if stage.min_units is not None and stage.min_units < 0:
         problems.append(Problem(f"{path}.min_units", "must be 0 or more"))
     timing = duration_problems(stage.min_duration, f"{path}.min_duration")
     timing += duration_problems(stage.max_duration, f"{path}.max_duration")

@@ -10,6 +10,7 @@ from datetime import timedelta
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from rollout.engine import upkeep
 from rollout.engine.control import Control
 from rollout.engine.watchman import Watchman
 
@@ -20,7 +21,7 @@ class Clock:
     """Runs the watchman from `start` to `stop`."""
 
     def __init__(self, control: Control, *, tick: float = 1.0, debounce: float = 0.2) -> None:
-        self._watchman = Watchman(control)
+        self._control, self._watchman = control, Watchman(control)
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._tick, self._debounce = timedelta(seconds=tick), debounce
         self._nudged = asyncio.Event()
@@ -35,6 +36,7 @@ class Clock:
             self._round, "interval", seconds=self._tick.total_seconds(), max_instances=1, coalesce=True,
             misfire_grace_time=None,
         )  # fmt: skip
+        self._scheduler.add_job(self._tidy, "interval", seconds=upkeep.EVERY.total_seconds(), misfire_grace_time=None)
         self._scheduler.start()
         self._nudges = asyncio.create_task(self._follow_nudges(), name="rollout-nudges")
 
@@ -52,6 +54,12 @@ class Clock:
             self._scheduler.pause()
             await asyncio.gather(*self._rounds, return_exceptions=True)
             self._scheduler.shutdown(wait=False)
+
+    async def _tidy(self) -> None:
+        try:
+            await upkeep.tidy(self._control)
+        except Exception:
+            _log.exception("upkeep failed")
 
     async def _follow_nudges(self) -> None:
         while True:

@@ -11,18 +11,16 @@ from rollout.errors import NotFound
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay found: `differing` ticks came out otherwise, `foreign` ones were made by another engine."""
+    """What a replay found: `exact` when every look came out as recorded and the evidence is the same.
+
+    `differing` ticks came out otherwise, `foreign` ones were made by another engine.
+    """
 
     rollout: str
+    exact: bool
     ticks: int
     differing: tuple[int, ...]
     foreign: tuple[int, ...]
-    evidence_equal: bool
-
-    @property
-    def exact(self) -> bool:
-        """Every look came out as it was recorded."""
-        return not self.differing and self.evidence_equal
 
 
 async def replay(session: Session, identifier: str) -> Replayed:
@@ -50,8 +48,8 @@ async def replay(session: Session, identifier: str) -> Replayed:
             foreign.append(evaluation.tick)
     return Replayed(
         rollout=identifier,
+        exact=not differing and (not recorded or evidence == row.evidence),
         ticks=len(recorded),
         differing=tuple(differing),
         foreign=tuple(foreign),
-        evidence_equal=not recorded or evidence == row.evidence,
     )

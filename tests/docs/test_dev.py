@@ -14,9 +14,7 @@ LOCKS = ["run.txt", "dev.txt", "uv.txt"]
 
 
 def run(*args: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(folder / "dev.py"), *args], capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run([sys.executable, str(folder / "dev.py"), *args], capture_output=True, text=True, timeout=60)
 
 
 def test_a_wrong_command_is_refused_with_the_commands_there_are() -> None:
@@ -76,9 +74,7 @@ def test_a_file_is_too_long_from_line_401_on(tmp_path: Path, monkeypatch: pytest
     assert [line.split(",")[0] for line in dev.long_files()] == ["module.py: 401 lines"]
 
 
-def test_an_environment_is_made_again_when_a_lock_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_environment_is_made_again_when_a_lock_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = tmp_path / "dev.txt"
     changed.write_bytes((ROOT / "requirements" / "dev.txt").read_bytes())
     monkeypatch.setattr(dev, "LOCK", changed)

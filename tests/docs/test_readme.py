@@ -55,7 +55,12 @@ def test_the_walk_from_an_empty_flag_ends_in_an_automatic_rollback(opened: Servi
     assert secret is not None
     environment["ROLLOUT_APP_KEY"] = secret[0]
     application = subprocess.run(
-        [sys.executable, "-W", "error", "app.py"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", "app.py"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert application.returncode == 0, application.stderr
     assert application.stdout.splitlines()[-1] == "small"

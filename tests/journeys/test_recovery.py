@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rollout_client import Client, Context
 
+from rollout_client import Client, Context
 from tests.journeys.service import Service, service, until
 
 
@@ -80,10 +80,12 @@ def test_a_killed_server_recovers_and_rolls_a_harmful_rollout_back(database_url:
             opened.kill()
             opened.start()
             until(lambda: opened.status(identifier)["status"] == "rolled_back", 30, "it rolls back")
+            users = [Context(f"user-{number}") for number in range(50)]
             took = until(
-                lambda: all(application.client.evaluate("answer", Context(f"user-{i}")).variant == "v7" for i in range(50)),
-                5, "the application serves the baseline",
-            )  # fmt: skip
+                lambda: {application.client.evaluate("answer", user).variant for user in users} == {"v7"},
+                5,
+                "the application serves the baseline",
+            )
             assert took < 2
         finally:
             application.stop()

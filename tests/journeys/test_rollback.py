@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rollout_client import Client, Context
-
 from tests.journeys.service import service, until
 
 

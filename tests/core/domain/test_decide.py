@@ -162,9 +162,12 @@ def test_absent_evidence_acts_by_policy_only_after_a_whole_lease() -> None:
 
 
 def test_a_plan_without_guardrails_is_a_timed_ramp() -> None:
-    plan: dict[str, Any] = {"guardrails": []}
+    stages = [{"name": "tenth", "percentage": 10, "min_duration": "10m"}, {"name": "all", "percentage": 100}]
+    plan: dict[str, Any] = {"guardrails": [], "stages": stages}
     assert decide(situation(judgement(units=0), after=599, **plan)).kind == "hold"
     assert decide(situation(judgement(units=0), after=601, **plan)).kind == "advance"
+    waiting = [{**stages[0], "min_units": 5}, stages[1]]
+    assert codes(situation(judgement(units=4), guardrails=[], stages=waiting)) == ("hold", ["min_units"])
 
 
 def test_the_last_stage_completes_or_bakes_and_the_bake_completes() -> None:

@@ -66,7 +66,8 @@ def test_a_sound_rollout_has_no_problem() -> None:
         ({"guardrails": [{"metric": "error_rate", "max_regression": {"relative": 1}}] * 2}, "guardrails[1].metric"),
         ({"bake": {"duration": "0s", "holdback": 2}}, "bake.duration"),
         ({"bake": {"duration": "1h", "holdback": 60}}, "bake.holdback"),
-        ({"lease": "0s"}, "lease"),
+        ({"lease": "9s"}, "lease"),
+        ({"lease": "soon"}, "lease"),
         ({"analysis": {"alpha_rollback": 0}}, "analysis.alpha_rollback"),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Batches: exactly once, whole or not at all, and nothing accepted is ever lost."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 from rollout.db.session import Database
 from rollout.db.tables import IncrementRow, OrphanRow
 from rollout.domain.evidence import totals
+from rollout.engine import upkeep
 from rollout.errors import Invalid, Malformed
 from rollout.ingest.accept import accept
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
@@ -163,4 +165,17 @@ async def test_a_minute_that_has_not_begun_counts_as_the_present_one(sqlite_url:
         async with service.database.read() as session:
             bodies = (await session.execute(select(IncrementRow.body))).scalars().all()
         assert all(list(msgspec.json.decode(body)) == [str(present)] for body in bodies)
+        assert (await service.row(identifier)).accepted == 1
+
+
+async def test_upkeep_forgets_only_ids_that_nobody_sends_again(database_url: str) -> None:
+    async with lab(database_url) as service:
+        identifier, attempt = await running_attempt(service)
+        body = msgspec.json.encode(document(attempt))
+        first = await accept(service.database, "production", body, service.now)
+        service.now += upkeep.REPEATS_FOR
+        assert await upkeep.tidy(service.control) == 0
+        assert await accept(service.database, "production", body, service.now) == first
+        service.now += timedelta(seconds=1)
+        assert await upkeep.tidy(service.control) == 1
         assert (await service.row(identifier)).accepted == 1
