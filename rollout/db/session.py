@@ -30,7 +30,7 @@ class Database:
             self._reader = _sqlite(self.url, size=8, begin="BEGIN", pragmas=("query_only=ON",))
         else:
             self._writer = self._reader = create_async_engine(
-                self.url, pool_size=10, max_overflow=10, pool_pre_ping=True
+                self.url, pool_size=10, max_overflow=10, pool_pre_ping=True, hide_parameters=True
             )
         self._write = async_sessionmaker(self._writer, expire_on_commit=False)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False)
@@ -75,7 +75,14 @@ def asynchronous(url: str) -> str:
 
 
 def _sqlite(url: str, size: int, begin: str, pragmas: tuple[str, ...] = ()) -> AsyncEngine:
-    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=size, max_overflow=0, pool_timeout=60)
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=60,
+        hide_parameters=True,  # a statement's values may be somebody's data; errors show the statement only
+    )
 
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None

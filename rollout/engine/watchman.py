@@ -17,6 +17,7 @@ from rollout.domain.rollout import EXPOSED
 from rollout.engine.control import Control
 from rollout.engine.look import ACTOR, look
 from rollout.engine.record import Cause, record
+from rollout.telemetry import DECISIONS
 
 _RETRY = timedelta(seconds=2)
 _log = structlog.get_logger("rollout.engine")
@@ -52,6 +53,7 @@ class Watchman:
                 claimed = row.id
                 decision = await look(session, self._control, row, now)
             if decision.kind != "hold":
+                DECISIONS.labels(decision.kind).inc()
                 _log.info("decided", rollout=claimed, decision=decision.kind, reason=decision.reasons[0].message)
                 await self._control.hub.refresh()
         except Exception:

@@ -2,7 +2,6 @@
 
 import math
 
-from scipy.optimize import brentq
 from scipy.special import rel_entr
 
 from rollout.stats.margin import Direction, Margin, NullLine, null_line
@@ -36,6 +35,8 @@ def information(p_t: float, p_c: float, share: float, null: NullLine) -> float:
         p = r * q + d
         # Multiplied by p(1-p)q(1-q), which keeps its sign, so that the ends 0 and 1 are finite.
         return r * (p - p_t) * q * (1.0 - q) + odds * (q - p_c) * p * (1.0 - p)
+
+    from scipy.optimize import brentq  # a second of import that a starting service need not wait for
 
     nearest, furthest = min(moved, start), max(moved, start)
     inside = slope(nearest) < 0.0 < slope(furthest)
