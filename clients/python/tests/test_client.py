@@ -423,6 +423,34 @@ def test_run_walks_to_an_answer_and_counts_against_the_assigned_arm(
     assert service.measured("fallback_rate") == {where: [1, fell_back]}
 
 
+def test_the_time_an_attempt_took_counts_where_a_rollout_asks_for_it(service: Service, connect: Connect) -> None:
+    timed = document(revision=2, metrics=["latency_ms"])
+    timed["metrics"]["latency_ms"] = {"kind": "mean", "cap": 1.0}
+    service.serve(timed)
+    client = connect()
+    eventually(lambda: client.status().revision == 2)
+    client.run(FLAG, Context("user-1"), Model(slow="large"))
+    client.close()
+    [[n, total, squares, capped]] = service.measured("latency_ms").values()
+    assert (n, capped) == (1, 1)
+    assert 300 <= total < 600
+    assert squares == pytest.approx(total * total)
+    assert not client.status().dropped
+
+
+def test_a_failing_call_is_logged_with_its_trace_once(
+    service: Service, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect()
+    assert client.wait_ready(5)
+    for _ in range(20):
+        client.run(FLAG, Context("user-1"), Model("large"))
+    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "variant v8" in record.message
+    assert record.exc_info is not None
+    assert client.status().last_error is None
+
+
 def test_low_confidence_falls_back_without_being_an_error(service: Service, connect: Connect) -> None:
     client = connect()
     assert client.wait_ready(5)

@@ -52,4 +52,4 @@ class Attempt:
             "fallback_rate": failed,
             "latency_ms": (time.monotonic() - self._began) * 1000,
         }
-        self._folder.finish(self.evaluation, measured | self._recorded, AUTOMATIC - self._recorded.keys())
+        self._folder.finish(self.evaluation, measured | self._recorded, AUTOMATIC)

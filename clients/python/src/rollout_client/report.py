@@ -55,7 +55,7 @@ class Reporter:
         logger.log(self._level(kind), "%s", said)
 
     def failed_call(self, what: str, error: Exception) -> None:
-        """Log an error of the application's own call, which `run` answers otherwise; the first of a kind as a warning."""
+        """Log an error of the application's own call; the first of a kind as a warning."""
         level = self._level(f"{what} {type(error).__name__}")
         logger.log(level, "%s failed: %s", what, type(error).__name__, exc_info=error)
 
