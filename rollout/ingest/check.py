@@ -70,7 +70,7 @@ def _metric(increment: MetricIncrement, metric: Metric, path: str) -> Iterator[P
         at = f"{path}.cells.{cell}"
         if widths is not None and len(numbers) not in widths:
             yield Problem(at, f"a {metric.kind} has {' or '.join(map(str, sorted(widths)))} numbers in a cell")
-        elif numbers and numbers[0] < 0:
+        elif numbers and numbers[0] < 0 and metric.kind != "ratio":  # a ratio's cell begins with a sum
             yield Problem(at, "a count cannot be negative")
         elif metric.kind == "proportion" and not _is_proportion(numbers):
             yield Problem(at, "a proportion is [n, x] in whole numbers with 0 <= x <= n")
