@@ -48,7 +48,7 @@ def test_bets_that_lost_everything_are_worth_nothing() -> None:
 def test_rounding_is_stable_and_close(value: float) -> None:
     once = rounded(value)
     assert rounded(once) == once
-    assert abs(once - value) <= 0.5001 * 10.0**-LOG_DECIMALS
+    assert abs(once - value) <= 0.52 * 10.0**-LOG_DECIMALS  # half a unit, and the spacing of floats
 
 
 def test_zero_is_written_one_way_only() -> None:
