@@ -24,6 +24,7 @@ from rollout.demo.screen import Screen
 from rollout.demo.service import Api, Service
 
 LEAST_SURE = 0.999
+MOST_APPS = 16
 FOLLOW_SECONDS = 0.25
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AFTERWARDS = 1.5
@@ -36,7 +37,10 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="no panel; exit 0 only if all outcomes are right")
     parser.add_argument("--database-url", help="a PostgreSQL database, instead of a temporary SQLite file")
     parser.add_argument("--apps", type=int, default=2, help="how many app processes share the traffic (2)")
-    return parser.parse_args(argv)
+    asked = parser.parse_args(argv)
+    if not 1 <= asked.apps <= MOST_APPS:
+        parser.error(f"--apps: choose 1 to {MOST_APPS} processes")
+    return asked
 
 
 @contextmanager

@@ -29,8 +29,9 @@ from rollout.stats.simulate import Scenario, SimulatedGuardrail, SimulatedStage,
 
 LONGEST_RUN = 150.0
 """Seconds after which a rollout that has not ended counts as wrong."""
-NOISY_DESIGN_EFFECT = 1.3
-"""Its estimate from 256 cells has a standard deviation of about 0.09 around 1: this is more than three of them."""
+NOISY_DESIGN_EFFECT = 1.5
+"""Its estimate from 256 cells has a standard deviation of about 0.09 around 1; at its highest moment in 180 runs of the
+real judge with such traffic it was 1.38."""
 REPLICATIONS = 4_000
 CONFIDENCE = 0.95
 SECONDS_PER_TICK = 1.0

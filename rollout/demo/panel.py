@@ -72,10 +72,12 @@ def _badge(status: dict[str, Any]) -> Span:
 
 
 def _numbers(status: dict[str, Any], reading: dict[str, Any] | None) -> Line:
-    users = f"{status['users_exposed']:,} users exposed"
+    users = f"{status['users_exposed']:,} users"
     if reading is None:
         return (Span(f" {users}", "dim"),)
-    return (Span(f" correct {_rate(reading['candidate'])}, baseline {_rate(reading['baseline'])} · {users}"),)
+    return (
+        Span(f" correct: candidate {_rate(reading['candidate'])}, baseline {_rate(reading['baseline'])} · {users}"),
+    )
 
 
 def _rate(numbers: dict[str, int]) -> str:
