@@ -30,9 +30,9 @@ from rollout.stats.simulate import Scenario, SimulatedGuardrail, SimulatedStage,
 LONGEST_RUN = 150.0
 """Seconds after which a rollout that has not ended counts as wrong."""
 NOISY_DESIGN_EFFECT = 1.5
-"""Its estimate from 256 cells has a standard deviation of about 0.09 around 1. In 2,100 runs of the real judge with such
-traffic, sticky users and all, the highest moment of a run was 1.09 on average and 1.78 at most, and all ended as they
-must; here it stands at this height throughout."""
+"""Its estimate from 256 cells has a standard deviation of about 0.09 around 1. In 2,100 runs of the real judge with
+such traffic, sticky users and all, the highest moment of a run was 1.09 on average and 1.78 at most, and all ended as
+they must; here it stands at this height throughout."""
 REPLICATIONS = 4_000
 CONFIDENCE = 0.95
 SECONDS_PER_TICK = 1.0
