@@ -105,11 +105,11 @@ class Service:
 
 
 @contextmanager
-def service(database_url: str, folder: Path) -> Iterator[Service]:
+def service(database_url: str, folder: Path, **settings: str) -> Iterator[Service]:
     """A started service with an environment, a flag and a metric."""
     opened = Service(database_url, folder / "service.log")
     try:
-        opened.start()
+        opened.start(**settings)
         for kind, document in DOCUMENTS:
             opened.post(kind, document)
         scopes = ["sdk:read", "sdk:evidence"]

