@@ -37,6 +37,12 @@ async def forget_batches(session: Session, before: datetime) -> int:
     return len(dropped.all())
 
 
+async def forget_orphans(session: Session, before: datetime) -> int:
+    """Drop orphans received before a moment; how many."""
+    dropped = await session.execute(delete(OrphanRow).where(OrphanRow.received_at < before).returning(OrphanRow.id))
+    return len(dropped.all())
+
+
 async def owners(session: Session, environment: str, attempts: Iterable[str]) -> dict[str, tuple[str, int]]:
     """(rollout, epoch) of those attempts that exist in this environment."""
     query = select(AttemptRow).where(AttemptRow.environment == environment, AttemptRow.id.in_(list(attempts)))

@@ -1,6 +1,6 @@
 """Rollouts: the record, its attempts, its transitions and its evaluations."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +60,7 @@ async def served(session: Session, environment: str) -> list[Running]:
     """Exposed rollouts of an environment, and the newest ended one of each flag (its pins may drain)."""
     newest = (
         select(RolloutRow.flag, func.max(RolloutRow.ended_at).label("ended_at"))
-        .where(RolloutRow.environment == environment, RolloutRow.ended_at.is_not(None))
+        .where(RolloutRow.environment == environment, RolloutRow.status.in_(("completed", "rolled_back")))
         .group_by(RolloutRow.flag)
         .subquery()
     )
@@ -76,17 +76,22 @@ async def served(session: Session, environment: str) -> list[Running]:
     ]
 
 
-async def claim_due(session: Session, now: datetime) -> RolloutRow | None:
-    """Lock the rollout that has been due longest, passing over those another process holds."""
+async def claim_due(session: Session, until: datetime, passed: Collection[str] = ()) -> str | None:
+    """Lock the rollout that has been due longest, passing over `passed` and those another process holds; its id."""
     query = (
-        select(RolloutRow)
-        .where(RolloutRow.next_check_at <= now)
+        select(RolloutRow.id)
+        .where(RolloutRow.next_check_at <= until, RolloutRow.id.not_in(passed))
         .order_by(RolloutRow.next_check_at)
         .limit(1)
         .with_for_update(skip_locked=True)
-        .options(undefer(RolloutRow.evidence))
     )
     return (await session.execute(query)).scalar_one_or_none()
+
+
+async def overdue(session: Session, since: datetime) -> Sequence[RolloutRow]:
+    """Exposed rollouts that have been due since before a moment and that nobody has looked at."""
+    query = select(RolloutRow).where(RolloutRow.status.in_(EXPOSED), RolloutRow.next_check_at <= since)
+    return (await session.execute(query)).scalars().all()
 
 
 async def add_attempt(session: Session, row: RolloutRow) -> None:

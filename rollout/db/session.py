@@ -9,13 +9,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 Session = AsyncSession
 Duplicate = IntegrityError
 """A row that must be unique exists already."""
+Unavailable = OperationalError
+"""The database did not do it now: a lock held too long, a deadlock, a lost connection."""
+_PATIENCE = "-c lock_timeout=8s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
+"""PostgreSQL ends what a stopped process left half done, so that a kill or a roll back never waits for it for long."""
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "temp_store=MEMORY")
 
 
@@ -30,7 +34,12 @@ class Database:
             self._reader = _sqlite(self.url, size=8, begin="BEGIN", pragmas=("query_only=ON",))
         else:
             self._writer = self._reader = create_async_engine(
-                self.url, pool_size=10, max_overflow=10, pool_pre_ping=True, hide_parameters=True
+                self.url,
+                pool_size=10,
+                max_overflow=10,
+                pool_pre_ping=True,
+                hide_parameters=True,
+                connect_args={"options": _PATIENCE},
             )
         self._write = async_sessionmaker(self._writer, expire_on_commit=False)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False)

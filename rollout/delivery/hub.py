@@ -15,7 +15,7 @@ from rollout.db.session import Database
 from rollout.domain.compile import difference
 from rollout_client.evaluation.ruleset import Ruleset
 
-HISTORY = 64
+HISTORY = 16
 """Revisions kept decoded per environment, so that a client that was away for a moment gets a patch."""
 
 
@@ -66,8 +66,9 @@ class Hub:
     async def refresh(self) -> None:
         """Follow the database: newer rulesets, the engine's age. Wakes everyone who waits when something moved."""
         async with self._one_at_a_time, self._database.read() as session:
+            asked_at = monotonic()  # before the answer: an age may be too old, never too young
             age = await heartbeat.engine_age_ms(session)
-            self._age = None if age is None else (age, monotonic())
+            self._age = None if age is None else (age, asked_at)
             moved = False
             for environment, revision in (await environments.revisions(session)).items():
                 newest = self.newest(environment)

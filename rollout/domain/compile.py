@@ -93,8 +93,10 @@ def _flag(flag: Flag, state: FlagState, environment: str, rollouts: Iterable[Run
             rules += exposure_rules(rollout, flag)
         if rollout.document.pin is not None:
             drains = rollout.document.on_rollback == "drain" or rollout.state.status == "completed"
-            if exposed or drains:
-                pins[rollout.id] = "live" if exposed else "drain"
+            if exposed and not rollout.state.blind:
+                pins[rollout.id] = "live"
+            elif not exposed and drains:
+                pins[rollout.id] = "drain"
     return RulesetFlag(
         variants=flag.variants,
         default_variant=flag.default_variant,

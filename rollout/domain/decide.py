@@ -10,7 +10,7 @@ import msgspec
 
 from rollout.domain.document import content_hash, duration
 from rollout.domain.judge import Judgement, Reading
-from rollout.domain.plan import PlanBody, is_proven, units_wanted
+from rollout.domain.plan import PlanBody, percentage_of, units_wanted
 from rollout.domain.rollout import EXPOSED, State
 from rollout.domain.watch import Watch
 
@@ -96,7 +96,7 @@ def _on_breach(situation: Situation) -> Decision | None:
     if not judgement.breached:
         return None
     culprit = next(watch for watch in situation.watches if watch.metric == judgement.culprit)
-    if latched is not None and (latched.metric == culprit.metric or culprit.on_breach == "pause"):
+    if latched is not None and culprit.on_breach == "pause":
         return None
     reading = next(reading for reading in judgement.readings if reading.metric == culprit.metric)
     how = "" if reading.log_e_harm >= reading.harm_threshold else " by the guardrails together, none alone"
@@ -112,9 +112,10 @@ def _on_breach(situation: Situation) -> Decision | None:
 def _on_missing(situation: Situation) -> Decision | None:
     """`on_missing` of a guardrail acts once its evidence was absent for a whole lease (15 minutes without one)."""
     patience = patience_of(situation.plan)
+    absent = {reading.metric for reading in situation.judgement.readings if reading.verdict in ABSENT}
     for watch in situation.watches:
         since = situation.state.missing_since.get(watch.metric)
-        if watch.role != "guardrail" or watch.on_missing == "hold" or since is None:
+        if watch.role != "guardrail" or watch.on_missing == "hold" or since is None or watch.metric not in absent:
             continue
         if situation.now - since >= patience:
             reason = Reason(
@@ -148,13 +149,17 @@ def _bake(situation: Situation) -> Decision:
     assert bake is not None
     left = duration(bake.duration) - situation.state.stage_age(situation.now)
     reasons = [Reason("baking", f"baking for another {_span(left)}")] if left > timedelta(0) else []
-    reasons += [
-        _reason(reading)
-        for reading in situation.judgement.readings
-        if reading.verdict in MISSING or reading.verdict == "breach"
-    ]
+    proven = situation.plan.stages[-1].name not in situation.state.unproven_stages
+    reasons += [_reason(reading) for reading in situation.judgement.readings if _holds_bake(reading, proven=proven)]
     reasons += _sample_ratio(situation)
     return _hold(*reasons) if reasons else _forward(situation, "the bake ended without a breach", proven=True)
+
+
+def _holds_bake(reading: Reading, *, proven: bool) -> bool:
+    """The last stage's proof carries the bake unless something is worse or unseen; without one the bake must pass."""
+    if proven and reading.verdict == "undecided":
+        return False
+    return _closes_gate(reading)
 
 
 def _time(situation: Situation) -> tuple[Reason, ...]:
@@ -174,8 +179,8 @@ def _units(situation: Situation) -> tuple[Reason, ...]:
 
 
 def _verdicts(situation: Situation) -> tuple[Reason, ...]:
-    if not is_proven(situation.plan, situation.state.stage):
-        return ()
+    if percentage_of(situation.plan, situation.state.stage) >= 100:
+        return ()  # a whole cohort: there is no control to compare with
     return tuple(_reason(reading) for reading in situation.judgement.readings if _closes_gate(reading))
 
 
@@ -202,21 +207,27 @@ def _sample_ratio(situation: Situation) -> tuple[Reason, ...]:
 def _approval(situation: Situation) -> tuple[Reason, ...]:
     plan, state = situation.plan, situation.state
     stage = plan.stages[state.stage]
-    if stage.approval is None:
-        return ()
-    given, attempt = state.approval, state.attempt
-    if given and attempt and given.attempt == attempt.id and given.content_hash == content_hash(plan):
+    if is_approved(plan, state):
         return ()
     return (Reason("awaiting_approval", f"stage {stage.name} needs an approval by somebody other than the author"),)
 
 
+def is_approved(plan: PlanBody, state: State) -> bool:
+    """Whether the present stage may be left: it needs no approval, or has one for this attempt of this exact plan."""
+    if state.stage >= len(plan.stages) or plan.stages[state.stage].approval is None:
+        return True
+    given, attempt = state.approval, state.attempt
+    bound = given is not None and attempt is not None and given.attempt == attempt.id
+    return bound and given is not None and given.content_hash == content_hash(plan)
+
+
 def _undecided(situation: Situation, reasons: tuple[Reason, ...]) -> Decision:
-    """max_duration has passed: the plan's `on_undecided`, which never overrules an alarm of the sample ratio."""
+    """max_duration has passed: the plan's `on_undecided`. Only what is undecided can be advanced; the rest holds."""
     policy = situation.plan.on_undecided
     late = Reason("max_duration", f"undecided at max_duration; the plan says {policy}")
     if policy == "roll_back":
         return Decision(kind="roll_back", reasons=(late, *reasons))
-    if policy == "advance" and not any(reason.code in {"srm", "breach"} for reason in reasons):
+    if policy == "advance" and all(reason.code == "undecided" for reason in reasons):
         waiting = _approval(situation)
         return _hold(late, *waiting) if waiting else _forward(situation, late.message, proven=False)
     return _hold(late, *reasons)

@@ -12,6 +12,7 @@ Increments = dict[str, dict[Arm, ArmIncrement]]
 """Attempt id -> arm -> what it adds."""
 CellCounts = dict[int, list[int]]
 """Cluster cell -> [n, x]."""
+SECONDS_PER_SLOT = 60
 ARMS: tuple[Arm, Arm] = ("candidate", "baseline")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from rollout.domain.evidence import (
     ARMS,
+    SECONDS_PER_SLOT,
     ArmCells,
     AttemptEvidence,
     CellCounts,
@@ -35,8 +36,6 @@ from rollout.stats.proportion import (
 )
 from rollout_client.evaluation.evidence import SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
-
-SECONDS_PER_SLOT = 60
 
 
 class Round:
@@ -71,7 +70,7 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
                     _count_late(evidence, watch, slot, added)
                 if slow:
                     minute = evidence.open_slots.setdefault(attempt_id, {}).setdefault(slot, {})
-                    merge_slot(minute.setdefault(arm, SlotIncrement()), added)
+                    merge_slot(minute.setdefault(arm, SlotIncrement()), _awaited(added, slow))
     for watch in tick.watches:
         mine = evidence.metrics.setdefault(watch.metric, GuardrailEvidence())
         fresh = (
@@ -92,6 +91,12 @@ def _count_exposures(evidence: Evidence, attempt: Attempt, arm: Arm, added: Slot
     add_cells(mine.first.of(arm), {cell: [count, 0] for cell, count in added.first_exposures.items()})
     if added.exposures:
         evidence.exposed_at = at
+
+
+def _awaited(added: SlotIncrement, slow: Sequence[Watch]) -> SlotIncrement:
+    """What an open minute must keep: its denominators, and the outcomes of slow metrics."""
+    metrics = {watch.metric: added.metrics[watch.metric] for watch in slow if watch.metric in added.metrics}
+    return SlotIncrement(exposures=added.exposures, started=added.started, metrics=metrics)
 
 
 def _count_late(evidence: Evidence, watch: Watch, slot: int, added: SlotIncrement) -> None:
@@ -158,13 +163,11 @@ def _bet(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: dict[str, Ar
         mine.cells.setdefault(attempt_id, ArmCells()).add(cells)
         waiting = mine.carried.setdefault(attempt_id, ArmCells())
         waiting.add(cells)
-        if not (waiting.candidate and waiting.baseline):
-            continue
-        del mine.carried[attempt_id]
-        attempt = tick.attempts[attempt_id]
         candidate, baseline = Counts(*totals(waiting.candidate)), Counts(*totals(waiting.baseline))
         if not (candidate.n and baseline.n):
             continue
+        del mine.carried[attempt_id]
+        attempt = tick.attempts[attempt_id]
         factors = harm_log_factors(candidate, baseline, history.guess, watch.harm_margin, watch.direction)
         wealth = mine.harm.get(attempt.stage, [0.0] * len(HARM_WEIGHTS))
         mine.harm[attempt.stage] = (np.asarray(wealth) + factors).tolist()

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from rollout.domain.evidence import ArmCells, Evidence, GuardrailEvidence, totals
+from rollout.domain.evidence import SECONDS_PER_SLOT, ArmCells, Evidence, GuardrailEvidence, totals
 from rollout.domain.plan import Analysis, PlanBody, percentage_of
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Role, Watch
@@ -24,6 +24,10 @@ from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, ControlHisto
 from rollout.stats.samples import srm_design_effect, srm_log_e
 
 Verdict = Literal["pass", "breach", "undecided", "insufficient", "no_traffic", "no_data", "stale", "error"]
+
+
+ENOUGH_EVENTS = 10
+"""Effective events, and non-events, that an arm needs before its cells can tell how outcomes cluster."""
 
 
 class ArmNumbers(msgspec.Struct, frozen=True):
@@ -75,13 +79,14 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look is made with; `units` are candidate units of the stage, `patience` is in seconds."""
+    """What one look is made with. `units`: candidate units of the stage; `attempt_units`: of the attempt; seconds."""
 
     plan: PlanBody
     watches: tuple[Watch, ...]
     attempts: tuple[Attempt, ...]
     margins: Mapping[str, Margin]
     units: int
+    attempt_units: int
     now: datetime
     patience: float
 
@@ -126,8 +131,22 @@ def _weigh(mine: GuardrailEvidence, look: Look, attempt: Attempt) -> None:
     mine.log_e_harm = rounded(log_late_start(_by_start(starts, attempt.stage), stages)) if starts else 0.0
     own = mine.cells.get(attempt.id)
     if mine.gate_attempt == attempt.id and mine.gate and own is not None:
-        gate = log_mixture(mine.gate, ADVANCE_WEIGHTS) / design_effect([_arms(own)])
+        gate = log_mixture(mine.gate, ADVANCE_WEIGHTS) / _gate_effect(mine, own, look)
         mine.log_e_gate = max(mine.log_e_gate, rounded(gate))
+
+
+def _gate_effect(mine: GuardrailEvidence, own: ArmCells, look: Look) -> float:
+    """What the gate's log e is divided by: never less than what the attempt or the whole rollout shows.
+
+    Few events cannot show how they cluster: with sticky units that always or never fail, an attempt without a failure
+    looks like no clustering at all. Until both arms hold enough *effective* events and non-events (counted in units,
+    not in requests), every request of a unit is taken to repeat its first: D is at least the requests per unit.
+    """
+    effect = max(design_effect([_arms(own)]), mine.design_effect)
+    arms = [totals(own.candidate), totals(own.baseline)]
+    per_unit = max(1.0, arms[0][0] / max(1, look.attempt_units))
+    fewest = min(min(x, n - x) for n, x in arms) / per_unit
+    return effect if fewest >= ENOUGH_EVENTS else max(effect, per_unit)
 
 
 def _by_start(starts: Sequence[tuple[int, float]], stage: int) -> list[float]:
@@ -183,12 +202,14 @@ def _reading(evidence: Evidence, watch: Watch, look: Look, *, breached: bool) ->
         design_effect=mine.design_effect,
         units_needed=_needed(mine, watch, look, baseline, gate_threshold),
     )
-    return msgspec.structs.replace(reading, verdict=_verdict(reading, mine, evidence, look, breached=breached))
+    return msgspec.structs.replace(reading, verdict=_verdict(reading, watch, evidence, look, breached=breached))
 
 
-def _verdict(reading: Reading, mine: GuardrailEvidence, evidence: Evidence, look: Look, *, breached: bool) -> Verdict:
+def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, breached: bool) -> Verdict:
+    mine = evidence.metrics[watch.metric]
     attempt = evidence.attempts.get(look.attempts[-1].id)
     now = look.now.timestamp()
+    awaited = watch.maturity + SECONDS_PER_SLOT if watch.maturity else 0.0
     if (breached and reading.role == "guardrail" and reading.log_e_harm >= reading.harm_threshold) or (
         reading.role != "guardrail" and reading.log_e_harm >= reading.harm_threshold
     ):
@@ -196,10 +217,11 @@ def _verdict(reading: Reading, mine: GuardrailEvidence, evidence: Evidence, look
     if attempt is None or not sum(attempt.exposures.values()):
         return "no_traffic"
     if not reading.candidate.n and not reading.baseline.n:
-        return "no_data"
+        not_due_yet = awaited and now - look.attempts[-1].opened_at.timestamp() <= awaited + SECONDS_PER_SLOT
+        return "insufficient" if not_due_yet else "no_data"
     if not reading.candidate.n or not reading.baseline.n:
         return "insufficient"
-    if now - mine.seen_at > look.patience:
+    if now - mine.seen_at > look.patience + awaited:
         return "stale" if now - evidence.exposed_at <= look.patience else "no_traffic"
     return "pass" if reading.log_e_gate >= reading.gate_threshold else "undecided"
 

@@ -133,8 +133,8 @@ def units_wanted(plan: PlanBody, stage: Stage) -> int:
 
 
 def is_proven(plan: PlanBody, stage: int) -> bool:
-    """Whether a stage has a control arm and guardrails, so that passing it proves something."""
-    return bool(plan.guardrails) and percentage_of(plan, stage) < 100.0
+    """Whether a stage has a control arm and a guardrail that acts, so that passing it proves something."""
+    return any(g.on_breach != "warn" for g in plan.guardrails) and percentage_of(plan, stage) < 100.0
 
 
 def lease_seconds(plan: PlanBody) -> float | None:

@@ -19,6 +19,10 @@ SHORTEST_LEASE = timedelta(seconds=10)
 """Two heartbeats of the stream: a shorter lease would lapse between them."""
 
 
+LONGEST_MATURITY = timedelta(hours=6)
+"""Every open minute of a slow metric is part of the evidence that each look carries."""
+
+
 class World(Protocol):
     """What a document may refer to."""
 
@@ -86,6 +90,7 @@ def _stages_problems(plan: PlanBody, world: World) -> list[Problem]:
     problems: list[Problem] = []
     names: set[str] = set()
     highest = 0.0
+    cohorts: dict[str, float] = {}
     for i, stage in enumerate(plan.stages):
         path = f"stages[{i}]"
         problems += _stage_problems(stage, path, world)
@@ -93,6 +98,8 @@ def _stages_problems(plan: PlanBody, world: World) -> list[Problem]:
             problems.append(Problem(f"{path}.name", f"{stage.name!r} is used twice; give each stage its own name"))
         names.add(stage.name)
         if stage.cohort is not None:
+            problems += _cohort_order(stage, path, highest, cohorts)
+            cohorts[stage.cohort] = stage.percentage
             continue
         if stage.percentage <= highest:
             message = f"must be above the {highest:g} of the stage before; percentages only grow"
@@ -102,6 +109,17 @@ def _stages_problems(plan: PlanBody, world: World) -> list[Problem]:
             message = "leaves no control to compare with; end below 100, completion gives everyone the candidate"
             problems.append(Problem(f"{path}.percentage", message))
     return problems
+
+
+def _cohort_order(stage: Stage, path: str, highest: float, cohorts: Mapping[str, float]) -> list[Problem]:
+    """Exposure only grows: cohorts come before everyone, and what a cohort has it keeps."""
+    if highest:
+        message = f"comes after {highest:g} % of everyone had the candidate; put cohorts before the open stages"
+        return [Problem(f"{path}.cohort", message)]
+    before = cohorts.get(stage.cohort or "", 0.0)
+    if stage.percentage <= before:
+        return [Problem(f"{path}.percentage", f"must be above the {before:g} this cohort had before; it only grows")]
+    return []
 
 
 def _stage_problems(stage: Stage, path: str, world: World) -> list[Problem]:
@@ -139,10 +157,24 @@ def _guardrail_problems(guardrail: Guardrail | Signal, path: str, world: World) 
     if guardrail.direction is not None and guardrail.direction != metric.direction:
         message = f"the metric says {metric.direction}; remove the direction here or correct the metric"
         problems.append(Problem(f"{path}.direction", message))
+    problems += _maturity_problems(guardrail, metric, path) if not problems else []
     per_exposure = metric.denominator == "exposure" and guardrail.maturity is not None and not problems
     if per_exposure and not duration(guardrail.maturity or "0s"):
         problems.append(Problem(f"{path}.maturity", "a metric per exposure needs a maturity above 0"))
     return problems + _margin_problems(guardrail.max_regression, metric, f"{path}.max_regression")
+
+
+def _maturity_problems(guardrail: Guardrail | Signal, metric: Metric, path: str) -> list[Problem]:
+    awaited = duration(guardrail.maturity or metric.maturity)
+    at = f"{path}.maturity"
+    if awaited > LONGEST_MATURITY:
+        return [Problem(at, f"at most {LONGEST_MATURITY} of minutes can be kept open; judge an earlier outcome")]
+    if metric.timeout is not None and awaited < duration(metric.timeout):
+        message = (
+            f"must be at least the metric's timeout ({metric.timeout}), or calls in flight would count as failures"
+        )
+        return [Problem(at, message)]
+    return []
 
 
 def _margin_problems(margin: MaxRegression, metric: Metric, path: str) -> list[Problem]:
@@ -174,6 +206,8 @@ def _bake_problems(plan: PlanBody) -> list[Problem]:
         return []
     problems = _positive_duration(plan.bake.duration, "bake.duration")
     highest = max((s.percentage for s in plan.stages if s.cohort is None), default=0.0)
+    if plan.guardrails and not highest:
+        problems.append(Problem("bake", "follows no stage open to everyone; add one, such as 10 %, before it"))
     if not 0 < plan.bake.holdback <= 100 - highest:
         message = f"must be above 0 and leave at least the {highest:g} % of the last stage to the candidate"
         problems.append(Problem("bake.holdback", message))

@@ -87,14 +87,17 @@ def approve(state: State, approval: Approval) -> State:
     return msgspec.structs.replace(state, approval=approval)
 
 
-def lapse(state: State) -> State:
-    """The engine could not see the guardrails for a whole lease: nobody is exposed until it sees again."""
-    return msgspec.structs.replace(state, blind=True)
+def lapse(state: State, now: datetime) -> State:
+    """The engine could not see the guardrails for a whole lease: nobody is exposed, no time counts, until it sees."""
+    return msgspec.structs.replace(state, blind=True, elapsed=state.stage_age(now).total_seconds(), clock_since=None)
 
 
 def regain(plan: PlanBody, state: State, attempt_id: str, now: datetime) -> State:
     """A healthy pass ends a lapse; what was gathered around it does not count for the gate."""
-    return _open(plan, msgspec.structs.replace(state, blind=False), attempt_id, now)
+    running = None if state.status == "paused" else now
+    return _open(
+        plan, msgspec.structs.replace(state, blind=False, clock_since=running, missing_since={}), attempt_id, now
+    )
 
 
 def _enter(plan: PlanBody, state: State, stage: int, attempt_id: str, now: datetime) -> State:

@@ -7,19 +7,21 @@ from datetime import datetime
 
 import msgspec
 
-from rollout.db import audit, increments, plans, rollouts
+from rollout.db import audit, documents, flag_states, increments, plans, rollouts
 from rollout.db.audit import Entry
 from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.db.world import load
 from rollout.domain import transition
+from rollout.domain.decide import is_approved
 from rollout.domain.document import content_hash
 from rollout.domain.evidence import Evidence
+from rollout.domain.flag import Flag
 from rollout.domain.plan import PlanBody, RolloutDocument
 from rollout.domain.plan_problems import rollout_problems
 from rollout.domain.rollout import Action, Approval, State, refusal
-from rollout.engine.control import Control
+from rollout.engine.control import Control, tell
 from rollout.engine.record import Cause, record
 from rollout.errors import Conflict, Forbidden, Invalid, NotFound
 
@@ -85,13 +87,12 @@ async def act(control: Control, identifier: str, wanted: Act, actor: Actor) -> T
         if refused is not None:
             raise Conflict(refused)
         _allow(row, wanted, actor)
-        if wanted.action == "start":
-            await _refuse_second(session, row)
+        await _refuse_exposing(session, row, wanted.action)
         state = _next_state(control, row, wanted, actor, now)
         cause = Cause(step=wanted.action, reason=wanted.reason or f"{wanted.action} by hand", actor=actor.name, at=now)
         done = await record(session, row, state, cause)
         await audit.record(session, _entry(row, actor.name, wanted.action, now, {"reason": wanted.reason}))
-    await control.hub.refresh()
+    await tell(control)
     return done
 
 
@@ -129,9 +130,13 @@ def _allow(row: RolloutRow, wanted: Act, actor: Actor) -> None:
     raises = wanted.action in ("advance", "resume")
     if raises and not actor.may_operate:
         raise Forbidden(f"{wanted.action} raises exposure: it needs a key with the scope 'operator'")
-    against_evidence = wanted.action == "advance" or (wanted.action == "resume" and row.state.breach is not None)
+    alarmed = row.state.breach is not None or (row.latest is not None and row.latest.judgement.srm_alarm)
+    against_evidence = wanted.action == "advance" or (wanted.action == "resume" and alarmed)
     if against_evidence and not wanted.reason.strip():
         raise Invalid([("reason", f"{wanted.action} goes beyond the evidence; say why")])
+    alone = actor.name == row.author or not actor.may_approve
+    if wanted.action == "advance" and alone and not is_approved(row.document, row.state):
+        raise Forbidden("the stage needs an approval by somebody other than the author; ask for it, then advance")
     if wanted.action == "approve":
         if not actor.may_approve:
             raise Forbidden("an approval needs a key with the scope 'approver'")
@@ -139,10 +144,25 @@ def _allow(row: RolloutRow, wanted: Act, actor: Actor) -> None:
             raise Forbidden("the author of a rollout cannot approve it; ask somebody else")
 
 
-async def _refuse_second(session: Session, row: RolloutRow) -> None:
+async def _refuse_exposing(session: Session, row: RolloutRow, action: Action) -> None:
+    """A killed flag exposes nobody; one rollout at a time; and its baseline is what everybody gets already."""
+    if action not in ("start", "resume", "advance"):
+        return
+    state = await flag_states.find(session, row.flag, row.environment)
+    if state.killed:
+        raise Conflict(f"the flag {row.flag!r} is killed in {row.environment}; restore it first")
+    if action != "start":
+        return
     other = await rollouts.exposed_on(session, row.flag, row.environment, lock=True)
     if other is not None:
         raise Conflict(f"rollout {other.id} is {other.status} on this flag in {row.environment}; end it first")
+    found = await documents.find(session, Flag, row.flag)
+    today = state.released or (found[0].default_variant if found else row.document.baseline)
+    if today != row.document.baseline:
+        raise Conflict(
+            f"everyone in {row.environment} gets {today!r} today, and starting would move them to the baseline "
+            f"{row.document.baseline!r}; make {today!r} the baseline of a new rollout"
+        )
 
 
 async def _resolve_plan(session: Session, document: RolloutDocument) -> RolloutDocument:

@@ -5,8 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
+
 from rollout.db.session import Database
 from rollout.delivery.hub import Hub
+
+_log = structlog.get_logger("rollout.engine")
 
 
 def utc_now() -> datetime:
@@ -27,3 +31,11 @@ class Control:
     hub: Hub
     now: Callable[[], datetime] = field(default=utc_now)
     new_id: Callable[[str], str] = field(default=new_id)
+
+
+async def tell(control: Control) -> None:
+    """Let this process serve what was just committed; what fails here is made good by the next refresh."""
+    try:
+        await control.hub.refresh()
+    except Exception:
+        _log.exception("the hub could not follow at once")

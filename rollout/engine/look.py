@@ -38,6 +38,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
 
     state: State
     units: int
+    attempt_units: int
     killed: bool
     now: datetime
 
@@ -50,6 +51,7 @@ async def look(session: Session, control: Control, row: RolloutRow, now: datetim
     inputs = Inputs(
         state=row.state,
         units=await increments.units(session, _attempts_of_stage(row.state), "candidate"),
+        attempt_units=await increments.units(session, [row.state.attempts[-1].id], "candidate"),
         killed=(await flag_states.find(session, row.flag, row.environment)).killed,
         now=now,
     )
@@ -83,6 +85,7 @@ def examine(
             attempts=tuple(attempts),
             margins=margins,
             units=inputs.units,
+            attempt_units=inputs.attempt_units,
             now=inputs.now,
             patience=patience_of(plan).total_seconds(),
         ),
@@ -129,8 +132,9 @@ async def _carry_out(session: Session, control: Control, row: RolloutRow, outcom
 
 def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> tuple[State, Step]:
     decision, plan, state = outcome.decision, row.document, row.state
-    breach = _breach(outcome.judgement, state, now)
-    reason = decision.reasons[0].message
+    cause = decision.reasons[0]
+    breach = _breach(outcome.judgement, state, now) if cause.code == "breach" else None
+    reason = cause.message
     match decision.kind:
         case "roll_back":
             return transition.roll_back(state, now, breach), "roll_back"

@@ -12,6 +12,9 @@ from rollout.delivery.publish import publish
 from rollout.domain.rollout import ENDED, EXPOSED, State, percentage_now
 from rollout.domain.transition import Change, Step
 
+_UNSEEN: frozenset[Step] = frozenset({"pause", "approve"})
+"""Steps that serve nobody anything else: they need no ruleset."""
+
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """Why a state changes: which step, the reason in words, who did it, and the look that led to it."""
@@ -33,7 +36,7 @@ async def record(session: Session, row: RolloutRow, state: State, cause: Cause) 
         released = row.document.candidate if state.status == "completed" else row.document.baseline
         known = await flag_states.find(session, row.flag, row.environment)
         await flag_states.save(session, row.flag, row.environment, msgspec.structs.replace(known, released=released))
-    revision = await publish(session, row.environment, cause.at)
+    revision = await publish(session, row.environment, cause.at) if cause.step not in _UNSEEN else None
     transition = Transition(
         seq=await rollouts.next_seq(session, row.id),
         change=_change(row, before, state, cause),

@@ -3,20 +3,26 @@
 from datetime import datetime
 
 import msgspec
+import structlog
 
 from rollout.db import audit, documents, environments, flag_states, rollouts
 from rollout.db.audit import Entry
-from rollout.db.session import Session
+from rollout.db.session import Session, Unavailable
 from rollout.delivery.publish import publish
 from rollout.domain import transition
 from rollout.domain.flag import Flag, FlagState
-from rollout.engine.control import Control
+from rollout.engine.control import Control, tell
 from rollout.engine.record import Cause, record
-from rollout.errors import NotFound
+from rollout.errors import Conflict, NotFound
+
+_log = structlog.get_logger("rollout.engine")
 
 
 async def kill(control: Control, flag: str, environment: str, actor: str, reason: str) -> FlagState:
     """Serve the flag's default variant to everyone in an environment, and pause the rollout that runs on it.
+
+    The kill is committed by itself, without the lock of any rollout, so nothing that holds one can delay it. Pausing
+    comes after; should it fail, the engine's next look pauses, and the flag stays killed whatever happens.
 
     Raises:
         NotFound: no such flag or environment.
@@ -26,10 +32,14 @@ async def kill(control: Control, flag: str, environment: str, actor: str, reason
         known = await _known(session, flag, environment)
         state = msgspec.structs.replace(known, killed_at=known.killed_at or now, killed_by=actor, kill_reason=reason)
         await flag_states.save(session, flag, environment, state)
-        await _pause_rollout(session, flag, environment, actor, now)
         await publish(session, environment, now)
         await audit.record(session, _entry("flag.kill", flag, environment, actor, now, reason))
-    await control.hub.refresh()
+    await tell(control)
+    try:
+        async with control.database.write() as session:
+            await _pause_rollout(session, flag, environment, actor, now)
+    except (Unavailable, Conflict):
+        _log.exception("the flag is killed; its rollout could not be paused yet", flag=flag, environment=environment)
     return state
 
 
@@ -46,7 +56,7 @@ async def restore(control: Control, flag: str, environment: str, actor: str, rea
         await flag_states.save(session, flag, environment, state)
         await publish(session, environment, now)
         await audit.record(session, _entry("flag.restore", flag, environment, actor, now, reason))
-    await control.hub.refresh()
+    await tell(control)
     return state
 
 

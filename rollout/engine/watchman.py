@@ -14,12 +14,13 @@ from rollout.db.tables import RolloutRow
 from rollout.domain import transition
 from rollout.domain.plan import lease_seconds
 from rollout.domain.rollout import EXPOSED
-from rollout.engine.control import Control
+from rollout.engine.control import Control, tell
 from rollout.engine.look import ACTOR, look
 from rollout.engine.record import Cause, record
 from rollout.telemetry import DECISIONS
 
 _RETRY = timedelta(seconds=2)
+_OVERDUE = timedelta(seconds=10)
 _log = structlog.get_logger("rollout.engine")
 
 
@@ -31,37 +32,55 @@ class Watchman:
         self._one_at_a_time = asyncio.Lock()
 
     async def round(self) -> int:
-        """Look at every rollout that is due, then record the completed protect pass; how many were looked at."""
-        async with self._one_at_a_time:
-            looked = 0
-            while await self._next():
-                looked += 1
-            async with self._control.database.write() as session:
-                await heartbeat.beat(session)
-            await self._control.hub.refresh()
-            return looked
+        """Look once at every rollout that was due when the round began, then vouch for it; how many were looked at.
 
-    async def _next(self) -> bool:
-        """Claim and look at one due rollout; whether there was one."""
+        What falls due meanwhile is for the next round: a steady stream of batches cannot keep a round from ending.
+        """
+        async with self._one_at_a_time:
+            began = self._control.now()
+            looked: set[str] = set()
+            while (identifier := await self._next(began, looked)) is not None:
+                looked.add(identifier)
+            await self._vouch()
+            await tell(self._control)
+            return len(looked)
+
+    async def _vouch(self) -> None:
+        """Record the completed pass, unless an exposed rollout has been out of everybody's sight for its whole lease.
+
+        Such a row is held by a process that does nothing; withholding the beat is what is left to end its exposure.
+        """
+        now = self._control.now()
+        async with self._control.database.write() as session:
+            overdue = await rollouts.overdue(session, now - _OVERDUE)
+            unwatched = [row.id for row in overdue if not row.state.blind and _unwatched(row, now)]
+            if unwatched:
+                _log.error("nobody can look at a rollout; leases are not vouched for", rollouts=unwatched)
+                return
+            await heartbeat.beat(session)
+
+    async def _next(self, began: datetime, looked: set[str]) -> str | None:
+        """Claim and look at one rollout that is due and was not looked at in this round; which, or None."""
         now = self._control.now()
         claimed: str | None = None
         try:
             async with self._control.database.write() as session:
-                row = await rollouts.claim_due(session, now)
-                if row is None:
-                    return False
-                claimed = row.id
+                claimed = await rollouts.claim_due(session, began, looked)
+                if claimed is None:
+                    return None
+                row = await rollouts.find(session, claimed, lock=True, evidence=True)
+                assert row is not None
                 decision = await look(session, self._control, row, now)
             if decision.kind != "hold":
                 DECISIONS.labels(decision.kind).inc()
                 _log.info("decided", rollout=claimed, decision=decision.kind, reason=decision.reasons[0].message)
-                await self._control.hub.refresh()
+                await tell(self._control)
         except Exception:
             if claimed is None:
                 raise
             _log.exception("look failed", rollout=claimed)
             await self._unseen(claimed, now)
-        return True
+        return claimed
 
     async def _unseen(self, identifier: str, now: datetime) -> None:
         """A failed look: try again soon, and end the exposure once it was unwatched for a whole lease."""
@@ -74,7 +93,7 @@ class Watchman:
                     f"no look has succeeded for the lease of {row.document.lease}; nobody is exposed until one does"
                 )
                 cause = Cause(step="lapse", reason=reason, actor=ACTOR, at=now)
-                await record(session, row, transition.lapse(row.state), cause)
+                await record(session, row, transition.lapse(row.state, now), cause)
             await rollouts.postpone(session, row, now + _RETRY)
 
 

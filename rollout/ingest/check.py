@@ -21,6 +21,10 @@ from rollout_client.evaluation.histogram import HIGHEST_BUCKET, LINEAR_BUCKETS, 
 
 MOST_SLOTS = 10_000
 """Minutes one batch may carry; a week of minutes."""
+MOST = 10**9
+"""Requests one batch may count in a cell; what a process sees between two flushes is far below."""
+LARGEST = 1e30
+"""Largest sum in a cell (the square of the largest value, a million times); sums of it stay finite."""
 _WIDTHS = {"proportion": {2}, "count_rate": {2}, "mean": {3, 4}, "distribution": {3, 4}, "ratio": {5}}
 
 
@@ -51,8 +55,8 @@ def _slot(slot: int, added: SlotIncrement, path: str, known: Mapping[str, Metric
         yield Problem(path, "a slot is a minute since 1970, so not negative")
     for name in ("exposures", "first_exposures", "started"):
         for cell, count in getattr(added, name).items():
-            if not 0 <= cell < CELLS or count < 0:
-                yield Problem(f"{path}.{name}.{cell}", f"a cell is 0 to {CELLS - 1} and a count 0 or more")
+            if not 0 <= cell < CELLS or not 0 <= count <= MOST:
+                yield Problem(f"{path}.{name}.{cell}", f"a cell is 0 to {CELLS - 1} and a count 0 to {MOST}")
     for name, increment in added.metrics.items():
         at = f"{path}.metrics.{name}"
         if known is None:
@@ -72,6 +76,8 @@ def _metric(increment: MetricIncrement, metric: Metric, path: str) -> Iterator[P
             yield Problem(at, f"a {metric.kind} has {' or '.join(map(str, sorted(widths)))} numbers in a cell")
         elif numbers and numbers[0] < 0 and metric.kind != "ratio":  # a ratio's cell begins with a sum
             yield Problem(at, "a count cannot be negative")
+        elif numbers and metric.kind != "ratio" and numbers[0] > MOST:
+            yield Problem(at, f"a count is at most {MOST} in one batch")
         elif metric.kind == "proportion" and not _is_proportion(numbers):
             yield Problem(at, "a proportion is [n, x] in whole numbers with 0 <= x <= n")
     yield from _histogram(increment, metric, path)
@@ -99,5 +105,7 @@ def _finite(increment: MetricIncrement, path: str) -> Iterator[Problem]:
     for cell, numbers in increment.cells.items():
         if not 0 <= cell < CELLS:
             yield Problem(f"{path}.cells.{cell}", f"a cell is 0 to {CELLS - 1}")
-        if not numbers or not all(map(isfinite, numbers)):
-            yield Problem(f"{path}.cells.{cell}", "every number must be finite, and there must be one")
+        if not numbers or not all(isfinite(number) and abs(number) <= LARGEST for number in numbers):
+            yield Problem(
+                f"{path}.cells.{cell}", f"every number must be finite and at most {LARGEST:g}; give one at least"
+            )

@@ -25,6 +25,9 @@ class World:
     metrics = {
         "error_rate": Metric(key="error_rate", kind="proportion", event="the request failed"),
         "quality": Metric(key="quality", kind="proportion", event="correct", direction="higher_is_better"),
+        "slow_errors": Metric(
+            key="slow_errors", kind="proportion", event="failed or timed out", timeout="1m", maturity="2m"
+        ),
         "thumbs_down": Metric(
             key="thumbs_down", kind="proportion", event="thumbs down", denominator="exposure", maturity="2m"
         ),

@@ -70,8 +70,19 @@ def test_a_paused_rollout_keeps_its_exposure_and_a_blind_one_exposes_nobody() ->
     live = running()
     paused = msgspec.structs.replace(live, state=transition.pause(live.state, at(5), "lunch"))
     assert candidates(compiled(paused)) == candidates(compiled(live))
-    blind = msgspec.structs.replace(live, state=transition.lapse(live.state))
+    blind = msgspec.structs.replace(live, state=transition.lapse(live.state, at(9)))
     assert candidates(compiled(blind)) == set()
+
+
+def test_a_pin_is_live_while_the_rollout_is_watched_and_drains_only_if_the_plan_says_so() -> None:
+    live = running(pin="conversation")
+    assert compiled(live).flags["answer"].pins == {"ro_1": "live"}
+    blind = msgspec.structs.replace(live, state=transition.lapse(live.state, at(9)))
+    assert compiled(blind).flags["answer"].pins == {}
+    for policy, pins in (("cut", {}), ("drain", {"ro_1": "drain"})):
+        ended = running(pin="conversation", on_rollback=policy)
+        ended = msgspec.structs.replace(ended, state=transition.roll_back(ended.state, at(9)))
+        assert compiled(ended).flags["answer"].pins == pins
 
 
 class TestCohortStages:

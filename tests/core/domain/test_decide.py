@@ -122,6 +122,40 @@ def test_at_max_duration_the_plan_says_what_undecided_means(policy: str, kind: s
     assert decide(situation("undecided", after=1200, stages=stages, on_undecided=policy)).kind == "hold"
 
 
+def test_undecided_never_stands_for_absent_evidence() -> None:
+    stages = [{"name": "canary", "percentage": 10, "max_duration": "30m"}, {"name": "half", "percentage": 50}]
+    for verdict in ("no_traffic", "no_data", "insufficient", "stale", "breach"):
+        assert decide(situation(verdict, stages=stages, on_undecided="advance")).kind == "hold"  # type: ignore[arg-type]
+    few = judgement(reading("undecided"), units=3)
+    assert decide(situation(few, stages=stages, on_undecided="advance")).kind == "hold"
+
+
+def test_a_signal_holds_a_plan_that_has_no_guardrail() -> None:
+    plan: dict[str, Any] = {
+        "guardrails": [],
+        "signals": [{"metric": "error_rate", "max_regression": {"absolute": 0.02}}],
+    }
+    worse = judgement(reading("breach", role="signal"))
+    assert codes(situation(worse, **plan)) == ("hold", ["breach"])
+    assert decide(situation(judgement(reading("undecided", role="signal")), **plan)).kind == "advance"
+
+
+def test_evidence_that_is_there_again_ends_the_wait_for_it() -> None:
+    guardrails = [{"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_missing": "roll_back"}]
+    running = transition.start(rollout(guardrails=guardrails), State(), "at_1", at(0))
+    state = msgspec.structs.replace(running, missing_since={"error_rate": at(1)})
+    assert decide(situation("undecided", state=state, guardrails=guardrails)).kind == "hold"
+    assert decide(situation("no_data", state=state, guardrails=guardrails)).kind == "roll_back"
+
+
+def test_a_breach_that_was_seen_while_a_kill_paused_is_acted_on_once_the_kill_is_over() -> None:
+    breach = judgement(reading("breach"), culprit="error_rate", combined_max=5.0)
+    assert codes(situation(breach, killed=True)) == ("pause", ["killed"])
+    running = transition.start(rollout(), State(), "at_1", at(0))
+    paused = transition.pause(running, at(1), "the flag was killed")
+    assert codes(situation(breach, state=paused, killed=True)) == ("roll_back", ["breach"])
+
+
 def test_undecided_never_overrules_an_alarm_or_an_approval() -> None:
     stages = [
         {"name": "canary", "percentage": 10, "max_duration": "30m", "approval": "required"},
@@ -178,7 +212,11 @@ def test_the_last_stage_completes_or_bakes_and_the_bake_completes() -> None:
     assert decide(situation("pass", state=last, bake=bake)).kind == "advance"
     baking = transition.advance(document, last, "at_3", at(0), proven=True)
     assert codes(situation("undecided", state=baking, after=3599, bake=bake)) == ("hold", ["baking"])
-    assert codes(situation("stale", state=baking, bake=bake)) == ("hold", ["stale"])
+    for verdict in ("stale", "insufficient", "no_traffic", "breach"):
+        assert codes(situation(verdict, state=baking, bake=bake)) == ("hold", [verdict])  # type: ignore[arg-type]
+    unproven = transition.advance(document, last, "at_3", at(0), proven=False)
+    assert codes(situation("undecided", state=unproven, bake=bake)) == ("hold", ["undecided"])
+    assert decide(situation("pass", state=unproven, bake=bake)).kind == "complete"
     assert decide(situation("undecided", state=baking, bake=bake)).kind == "complete"
 
 

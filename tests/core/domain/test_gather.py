@@ -67,6 +67,13 @@ def test_an_interval_without_one_arm_is_carried_over_to_the_next() -> None:
     assert evidence.metrics["error_rate"].carried == {}
 
 
+def test_an_empty_cell_of_one_arm_does_not_make_the_other_arm_disappear() -> None:
+    evidence = gather(Evidence(), both({1: (300, 300)}, {2: (0, 0)}), tick())
+    assert totals(evidence.metrics["error_rate"].carried["at_1"].candidate) == (300, 300)
+    evidence = gather(evidence, increments("baseline", {1: (300, 5)}), tick(2))
+    assert max(evidence.metrics["error_rate"].harm[0]) > 50
+
+
 def test_late_data_of_an_earlier_attempt_never_enter_the_present_gate() -> None:
     second = (attempt(), attempt("at_2", stage=1))
     evidence = gather(Evidence(), both({1: (50, 0)}, {2: (450, 9)}), tick(attempts=second))

@@ -11,6 +11,7 @@ from rollout.domain.plan_problems import rollout_problems
 from tests.core.domain.plans import World, raw, rollout
 
 CANARY = {"name": "canary", "percentage": 10}
+PILOT = {"name": "pilot", "cohort": "staff", "percentage": 100}
 
 
 def paths(**changes: Any) -> list[str]:
@@ -65,6 +66,17 @@ def test_a_sound_rollout_has_no_problem() -> None:
         ),
         ({"guardrails": [{"metric": "error_rate", "max_regression": {"relative": 1}}] * 2}, "guardrails[1].metric"),
         ({"bake": {"duration": "0s", "holdback": 2}}, "bake.duration"),
+        ({"bake": {"duration": "1h", "holdback": 2}, "stages": [PILOT]}, "bake"),
+        ({"stages": [CANARY, PILOT]}, "stages[1].cohort"),
+        ({"stages": [PILOT, {**PILOT, "name": "again"}, CANARY]}, "stages[1].percentage"),
+        (
+            {"guardrails": [{"metric": "slow_errors", "max_regression": {"absolute": 0.1}, "maturity": "30s"}]},
+            "guardrails[0].maturity",
+        ),
+        (
+            {"guardrails": [{"metric": "error_rate", "max_regression": {"absolute": 0.1}, "maturity": "7h"}]},
+            "guardrails[0].maturity",
+        ),
         ({"bake": {"duration": "1h", "holdback": 60}}, "bake.holdback"),
         ({"lease": "9s"}, "lease"),
         ({"lease": "soon"}, "lease"),

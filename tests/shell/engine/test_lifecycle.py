@@ -9,6 +9,7 @@ from rollout.engine import commands, switch
 from rollout.engine.commands import Actor
 from rollout.engine.replay import replay
 from rollout.errors import Conflict, Forbidden, Invalid, NotFound
+from rollout_client.evaluation.evidence import ArmIncrement
 from rollout_client.evaluation.ruleset import RolloutRule
 from tests.core.domain.plans import rollout
 from tests.shell.engine.lab import ANN, Lab, lab
@@ -122,6 +123,8 @@ async def test_a_kill_serves_the_default_pauses_the_rollout_and_restore_does_not
         await switch.kill(service.control, "answer", "production", "ann", "it burns")
         assert service.control.hub.newest("production").ruleset.flags["answer"].killed
         assert (await service.row(identifier)).status == "paused"
+        with pytest.raises(Conflict, match="killed"):
+            await service.act(identifier, "resume")
         await switch.restore(service.control, "answer", "production", "ann", "fire is out")
         assert not service.control.hub.newest("production").ruleset.flags["answer"].killed
         await service.pass_time(600)
@@ -155,6 +158,8 @@ async def test_the_author_cannot_approve_and_an_approval_opens_the_last_gate(sql
             await service.act(identifier, "approve")
         with pytest.raises(Forbidden, match="approver"):
             await service.act(identifier, "approve", actor=Actor(name="eve"))
+        with pytest.raises(Forbidden, match="somebody other than the author"):
+            await service.act(identifier, "advance", "I am in a hurry")
         await service.act(identifier, "approve", actor=Actor(name="eve", may_approve=True))
         await service.pass_time(10, look_every=5)
         assert (await service.steps(identifier))[-1] == "advance"
@@ -220,3 +225,30 @@ async def test_a_replay_notices_a_changed_log(sqlite_url: str) -> None:
             evaluation.inputs = msgspec.json.encode({**inputs, "units": 9999}).decode()
         async with service.database.read() as session:
             assert not (await replay(session, identifier)).exact
+
+
+async def test_a_rollout_never_takes_back_what_was_released_to_everyone(database_url: str) -> None:
+    async with lab(database_url) as service:
+        plain = {"guardrails": [], "stages": [{"name": "all", "percentage": 100, "min_duration": "0s"}]}
+        identifier = await service.start(**plain)
+        await service.pass_time(60, look_every=10)
+        assert (await service.row(identifier)).status == "completed"
+        with pytest.raises(Conflict, match="make 'v8' the baseline"):
+            await service.start(candidate="off")
+        await service.start(baseline="v8", candidate="off")
+
+
+async def test_sticky_units_that_never_fail_do_not_open_the_gate_by_their_number_of_requests(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await service.start()
+        attempt = (await service.row(identifier)).state.attempt
+        assert attempt is not None
+        for _ in range(10):
+            few = ArmIncrement(sketch=[(unit * 50, 1) for unit in range(20)])
+            few.slots = service.arm(80, 0.0).slots
+            await service.post({attempt.id: {"candidate": few, "baseline": service.arm(720, 0.0)}})
+            await service.pass_time(120)
+        row = await service.row(identifier)
+        assert row.state.stage == 0, "800 requests without a failure, but of twenty units only"
+        assert row.latest is not None
+        assert row.latest.judgement.readings[0].verdict == "undecided"

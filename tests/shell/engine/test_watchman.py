@@ -1,12 +1,14 @@
 """Rounds over what is due: broken rollouts stop nobody else, leases lapse, crashes leave the work due."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from rollout.db import heartbeat, rollouts
+from rollout.db import flag_states, heartbeat, rollouts
 from rollout.engine import look as look_module
+from rollout.engine import switch
 from rollout.engine import watchman as watchman_module
 from rollout.engine.clock import Clock
 from rollout.engine.watchman import Watchman
@@ -111,3 +113,73 @@ async def test_the_clock_looks_soon_after_a_nudge_and_stops_clean(database_url: 
         finally:
             await clock.stop()
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("rollout-")]
+
+
+async def test_a_steady_stream_of_batches_does_not_keep_a_round_from_ending(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab(database_url) as service:
+        await service.start()
+        real = look_module.look
+
+        async def followed_by_a_batch(session: Any, control: Any, row: Any, now: Any) -> Any:
+            decision = await real(session, control, row, now)
+            await rollouts.postpone(session, row, now)
+            return decision
+
+        monkeypatch.setattr(watchman_module, "look", followed_by_a_batch)
+        assert await asyncio.wait_for(service.watchman.round(), 10) == 1
+        assert await engine_age(service) is not None
+
+
+async def test_a_row_that_somebody_holds_without_looking_is_not_vouched_for(postgres_url: str) -> None:
+    async with lab(postgres_url) as service:
+        identifier = await service.start(lease="1m")
+        await service.watchman.round()
+        service.now += timedelta(minutes=5)
+        async with service.database.write() as session:
+            await rollouts.find(session, identifier, lock=True)
+            await asyncio.sleep(0.5)
+            before = await engine_age(service)
+            await service.watchman.round()
+            after = await engine_age(service)
+        assert before is not None
+        assert after is not None
+        assert after >= before
+        await service.watchman.round()
+        again = await engine_age(service)
+        assert again is not None
+        assert again < after
+        assert await service.steps(identifier) == ["start"]
+
+
+async def test_a_kill_does_not_wait_for_whoever_holds_the_rollout(postgres_url: str) -> None:
+    async with lab(postgres_url) as service:
+        identifier = await service.start()
+        async with service.database.write() as session:
+            await rollouts.find(session, identifier, lock=True)
+            killing = asyncio.create_task(switch.kill(service.control, "answer", "production", "ann", "it burns"))
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                newest = service.control.hub.newest("production")
+                if newest is not None and newest.ruleset.flags["answer"].killed:
+                    break
+            assert newest is not None
+            assert newest.ruleset.flags["answer"].killed
+            assert not killing.done(), "the pause still waits for the lock"
+        await killing
+        assert await service.steps(identifier) == ["start", "pause"]
+
+
+async def test_a_kill_and_a_rollback_at_the_same_moment_both_happen(postgres_url: str) -> None:
+    async with lab(postgres_url) as service:
+        for _ in range(5):
+            identifier = await service.start()
+            await asyncio.gather(
+                switch.kill(service.control, "answer", "production", "ann", "it burns"),
+                service.act(identifier, "roll_back", "it burns"),
+            )
+            assert (await service.row(identifier)).status == "rolled_back"
+            async with service.database.read() as session:
+                assert (await flag_states.find(session, "answer", "production")).killed
+            await switch.restore(service.control, "answer", "production", "ann", "")
