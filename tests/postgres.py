@@ -72,9 +72,7 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         """Drop a database, and the connections that a test left open in it."""
         with self.connect() as connection:
-            connection.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-            )
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager
@@ -106,14 +104,10 @@ def running_server(settings: Mapping[str, str] | None = None) -> Iterator[Postgr
             "--no-sync",
         ]
         run_as = {"cwd": home, "env": {"PATH": os.defpath, "HOME": str(home), "TZ": "UTC"}, **(account or {})}
-        made = subprocess.run(
-            [binaries / "initdb", "-D", cluster, *options], capture_output=True, text=True, **run_as
-        )
+        made = subprocess.run([binaries / "initdb", "-D", cluster, *options], capture_output=True, text=True, **run_as)
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stdout}{made.stderr}")
-        server = start(
-            [str(binaries / "postgres"), "-D", str(cluster)], {**SETTINGS, **(settings or {})}, run_as
-        )
+        server = start([str(binaries / "postgres"), "-D", str(cluster)], {**SETTINGS, **(settings or {})}, run_as)
         try:
             yield server
         finally:
