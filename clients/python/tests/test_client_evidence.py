@@ -15,10 +15,6 @@ FLAG = "support-answer"
 Connect = Callable[..., Client]
 
 
-def variant(client: Client, unit: str = "user-1") -> str | None:
-    return client.evaluate(FLAG, Context(unit)).variant
-
-
 def test_exposures_are_counted_once_each_with_their_units(service: Service, connect: Connect) -> None:
     service.serve(document(revision=2, threshold=50_000))
     client = connect()

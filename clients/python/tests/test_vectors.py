@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout_client.evaluation import bucketing, histogram, sketch
+from rollout_client.evaluation.context import Context
+from rollout_client.evaluation.evaluate import compile_ruleset, evaluate
 from rollout_client.evaluation.receipt import Receipt, decode_receipt, encode_receipt
+from rollout_client.evaluation.ruleset import BUCKETS, Ruleset, RulesetFlag, Split
 
-VECTORS: dict[str, Any] = json.loads(
-    (Path(__file__).parents[3] / "tests" / "conformance" / "wire.json").read_text(encoding="utf-8")
-)
+CONFORMANCE = Path(__file__).parents[3] / "tests" / "conformance"
+VECTORS: dict[str, Any] = json.loads((CONFORMANCE / "wire.json").read_text(encoding="utf-8"))
+FRACTIONAL: list[dict[str, Any]] = json.loads((CONFORMANCE / "flagd-fractional-vectors.json").read_text("utf-8"))
 UNITS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=400)
 
 
@@ -149,3 +152,18 @@ def test_a_receipt_with_an_impossible_field_is_none(change: dict[str, Any]) -> N
 @given(st.one_of(st.text(), st.binary(), st.integers(), st.none(), st.text().map(lambda text: "r1." + text)))
 def test_any_text_that_is_no_receipt_is_none(text: object) -> None:
     assert decode_receipt(text) is None
+
+
+@pytest.mark.parametrize("vector", FRACTIONAL, ids=lambda vector: f"{vector['flagKey']}-{vector['targetingKey'][:12]}")
+def test_a_split_decides_as_the_third_generation_of_flagd_does(vector: dict[str, Any]) -> None:
+    total = sum(weight for _, weight in vector["weights"])
+    weights = tuple((name, weight * BUCKETS // total) for name, weight in vector["weights"])
+    assert sum(width for _, width in weights) == BUCKETS
+    flag = RulesetFlag(
+        variants={name: name for name, _ in weights},
+        default_variant=weights[0][0],
+        salt=vector["flagKey"],
+        rules=(Split(weights=weights),),
+    )
+    compiled = compile_ruleset(Ruleset(environment="e", revision=1, flags={"f": flag}))
+    assert evaluate(compiled, "f", Context(vector["targetingKey"])).variant == vector["v3"]
