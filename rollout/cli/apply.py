@@ -1,6 +1,7 @@
 """`rollout apply`: brings a service to what files say, and changes nothing that says so already."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,28 +25,44 @@ _ADDRESSES: dict[type[Any], str] = {
 }
 
 
-def apply(api: Api, documents: Sequence[Authored], *, start: bool) -> list[str]:
-    """One sentence for each document: created, changed or unchanged.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to do about the rollouts among the documents."""
+
+    start: bool = False
+    """Start those that are drafts."""
+
+    again: bool = False
+    """Make a new one although the newest that ended said the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What became of one document; not `well` when what the file asks for was tried before and taken back."""
+
+    text: str
+    well: bool = True
+
+
+def apply(api: Api, documents: Sequence[Authored], wanted: Wanted) -> Iterator[Said]:
+    """One sentence for each document as soon as it is settled: created, changed or unchanged.
 
     Args:
         api: the service.
         documents: in an order in which they can be saved.
-        start: whether to start the rollouts among them.
+        wanted: what to do about rollouts.
 
     Raises:
         Refused: the service refused one; the ones before it stay applied, and applying again goes on from there.
     """
-    said = []
     for document in documents:
         try:
             if isinstance(document, RolloutDocument):
-                said.append(_rollout(api, document, start=start))
+                yield _rollout(api, document, wanted)
             else:
-                said.append(_keyed(api, document))
+                yield Said(_keyed(api, document))
         except Refused as error:
-            done = "".join(f"{line}\n" for line in said)
-            raise Refused(f"{done}{_name(document)}: refused\n{error}", error.status) from error
-    return said
+            raise Refused(f"{_name(document)}: refused\n{error}", error.status) from error
 
 
 def _keyed(api: Api, document: Environment | Cohort | Metric | Flag | Plan) -> str:
@@ -57,16 +74,35 @@ def _keyed(api: Api, document: Environment | Cohort | Metric | Flag | Plan) -> s
     return f"{_name(document)}: {'created' if stored is None else 'changed'}"
 
 
-def _rollout(api: Api, document: RolloutDocument, *, start: bool) -> str:
-    wanted = content_hash(_resolved(api, document))
-    drafted = api.get("/rollouts", flag=document.flag, environment=document.environment)
-    same = next((each for each in drafted if each["content_hash"] == wanted and each["status"] not in ENDED), None)
+def _rollout(api: Api, document: RolloutDocument, wanted: Wanted) -> Said:
+    content = content_hash(_resolved(api, document))
+    known = api.get("/rollouts", flag=document.flag, environment=document.environment)
+    same = next((each for each in known if each["content_hash"] == content and each["status"] not in ENDED), None)
+    ended = max(
+        (each for each in known if each["status"] in ENDED), key=lambda each: str(each["ended_at"]), default=None
+    )
+    if same is None and ended is not None and ended["content_hash"] == content and not wanted.again:
+        return _over(api, ended)
     made = same if same is not None else api.ask("POST", "/rollouts", msgspec.to_builtins(document))
     said = f"{_name(document)}: {'created' if same is None else 'unchanged'}, {made['id']}, "
-    if start and made["status"] in ("draft", "scheduled"):
+    if wanted.start and made["status"] in ("draft", "scheduled"):
         api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
-        return said + "started"
-    return said + str(made["status"])
+        return Said(said + "started")
+    return Said(said + str(made["status"]))
+
+
+def _over(api: Api, ended: dict[str, Any]) -> Said:
+    """The newest rollout that ended is this very one: what was taken back must not come again by itself."""
+    if ended["status"] == "completed":
+        return Said(f"rollout {ended['id']}: completed already, unchanged")
+    last = api.get(f"/rollouts/{ended['id']}/transitions")[-1]["change"]
+    why = last["reason"] or "no reason was given"
+    how = ended["status"].replace("_", " ")
+    return Said(
+        f"rollout {ended['id']}: {how} at {last['at']} by {last['actor']}: {why}\n"
+        "nothing started. To try again: rollout apply ... --start --again",
+        well=False,
+    )
 
 
 def _resolved(api: Api, document: RolloutDocument) -> RolloutDocument:

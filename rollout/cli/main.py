@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from rollout import __version__
 from rollout.cli import show
+from rollout.cli.apply import Wanted
 from rollout.cli.apply import apply as bring
 from rollout.cli.files import BadFile, read
 from rollout.cli.keys import keys
@@ -54,12 +55,22 @@ def serve(
 def apply(
     file: Annotated[list[Path], typer.Option("--file", "-f", help="A YAML file; may be given several times.")],
     start: Annotated[bool, typer.Option("--start", help="Start the rollouts that are drafts.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make a rollout anew that has ended with this very plan.")
+    ] = False,
 ) -> None:
-    """Create or change what the files say: environments, cohorts, metrics, flags, plans, rollouts."""
+    """Create or change what the files say: environments, cohorts, metrics, flags, plans, rollouts.
+
+    A rollout that ended is not made again by itself; exit code 1 when it was taken back.
+    """
     documents = read(file)
+    well = True
     with Api() as api:
-        for line in bring(api, documents, start=start):
-            typer.echo(line)
+        for said in bring(api, documents, Wanted(start=start, again=again)):
+            typer.echo(said.text, err=not said.well)
+            well = well and said.well
+    if not well:
+        raise SystemExit(1)
 
 
 @app.command()

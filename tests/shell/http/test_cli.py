@@ -121,6 +121,45 @@ def test_apply_brings_a_service_to_what_a_file_says_and_changes_nothing_twice(
     assert run("apply", "-f", str(files)).out.splitlines()[1] == "cohort staff: changed"
 
 
+def test_apply_never_starts_again_by_itself_what_was_rolled_back(site: Site, run: Run, files: Path) -> None:
+    assert run("apply", "-f", str(files), "--start").code == 0
+    rollout = site.http.get("/api/v1/rollouts").json()[0]["id"]
+    site.act(rollout, "roll_back", reason="answers were wrong")
+    again = run("apply", "-f", str(files), "--start")
+    assert again.code == 1
+    assert again.out.splitlines()[:7][-1] == "plan careful: unchanged"
+    assert f"rollout {rollout}: rolled back at 20" in again.err
+    assert "answers were wrong\nnothing started. To try again: rollout apply ... --start --again" in again.err
+    assert len(site.http.get("/api/v1/rollouts").json()) == 1
+
+    meant = run("apply", "-f", str(files), "--start", "--again")
+    assert (meant.code, meant.out.splitlines()[-1].endswith("started")) == (0, True)
+    assert [each["status"] for each in site.http.get("/api/v1/rollouts").json()] == ["running", "rolled_back"]
+
+
+def test_apply_tries_a_changed_plan_after_a_rollback(site: Site, run: Run, files: Path) -> None:
+    run("apply", "-f", str(files), "--start")
+    site.act(site.http.get("/api/v1/rollouts").json()[0]["id"], "roll_back", reason="too fast")
+    files.write_text(DOCUMENTS.replace("min_units: 500", "min_units: 5000"))
+    changed = run("apply", "-f", str(files), "--start")
+    assert (changed.code, changed.out.splitlines()[-1].endswith("started")) == (0, True)
+
+
+def test_apply_leaves_a_completed_rollout_alone(site: Site, run: Run, tmp_path: Path) -> None:
+    site.populate()
+    path = tmp_path / "ramp.yaml"
+    path.write_text(
+        "{kind: Rollout, flag: answer, environment: production, baseline: v7, candidate: v8, "
+        "stages: [{name: all, percentage: 100, min_duration: 0s}]}"
+    )
+    run("apply", "-f", str(path), "--start")
+    rollout = site.http.get("/api/v1/rollouts").json()[0]["id"]
+    site.act(rollout, "advance", reason="it is a timed ramp")
+    again = run("apply", "-f", str(path), "--start")
+    assert (again.code, again.out) == (0, f"rollout {rollout}: completed already, unchanged")
+    assert len(site.http.get("/api/v1/rollouts").json()) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
