@@ -38,12 +38,17 @@ class AccessLog(ASGIMiddleware):
             note(scope, status, monotonic() - began)
 
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
 def note(scope: Scope, status: int, seconds: float) -> None:
-    """Write the line; health checks only when they fail."""
+    """Write the line: at `debug` what went well, at `warning` a fault of ours, at `info` every other refusal."""
     method, path = str(scope.get("method", "")), str(scope.get("path_template") or "(none)")
+    method = method if method in METHODS else "other"  # a client may invent any word; each would be a time series
     REQUESTS.labels(method, path, str(status)).observe(seconds)
     caller = scope.get("user")
     if path.startswith("/health") and status < 400:
         return
     key = caller.key.id if caller is not None else None
-    _log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1), key=key)
+    say = _log.debug if status < 400 else _log.info if status < 500 else _log.warning
+    say("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1), key=key)

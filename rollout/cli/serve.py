@@ -1,7 +1,10 @@
 """`rollout serve`: one process, which ends cleanly and soon even while streams are open."""
 
 import asyncio
+import errno
+import os
 import signal
+import socket
 from types import FrameType
 from typing import Any
 
@@ -18,6 +21,10 @@ from rollout.settings import Settings
 GRACE_SECONDS = 5
 """How long requests in flight may take to end after a signal; streams end by themselves."""
 _log = structlog.get_logger("rollout.serve")
+
+
+class NoAddress(RolloutError):
+    """The address cannot be listened on; choose another with --host and --port, or ROLLOUT_HOST and ROLLOUT_PORT."""
 
 
 class Server(uvicorn.Server):
@@ -37,8 +44,8 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         for server in self.servers:
-            for socket in server.sockets:
-                host, port = socket.getsockname()[:2]
+            for each in server.sockets:
+                host, port = each.getsockname()[:2]
                 _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -50,6 +57,9 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._end_streams)
 
     def _end_streams(self) -> None:
+        if self._closing is not None:
+            return
+        _log.info("stopping")
         self._closing = asyncio.ensure_future(self._hub.close())
 
 
@@ -69,6 +79,27 @@ def server_of(app: Litestar, settings: Settings) -> Server:
     return Server(config, app.state.hub)
 
 
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets that hold the port on every address of the host, and do not listen yet.
+
+    Raises:
+        NoAddress: the port is in use, or the host is none of this machine.
+    """
+    try:
+        held = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise NoAddress(f"port {port} is in use; choose another with --port or ROLLOUT_PORT") from error
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise NoAddress(
+            f"cannot listen on {host}, port {port} ({why}); choose another with --host and --port, or ROLLOUT_HOST and "
+            "ROLLOUT_PORT"
+        ) from error
+    sockets = [each.dup() for each in held.sockets]
+    held.close()
+    return sockets
+
+
 async def serve(settings: Settings) -> None:
     """Run until a signal.
 
@@ -78,11 +109,15 @@ async def serve(settings: Settings) -> None:
     telemetry.configure(settings.log_level)
     app = create_app(settings)
     refusals: list[BaseException] = []
+    sockets = await bind(settings.host, settings.port)  # before the first key is made and shown for nothing
     try:
         async with app.lifespan():
-            await server_of(app, settings).serve()
+            await server_of(app, settings).serve(sockets)
     except* RolloutError as several:  # the lifespan runs in a task group, which wraps what it raises
         refusals.extend(several.exceptions)
+    finally:
+        for each in sockets:
+            each.close()
     while refusals:
         refusal = refusals.pop()
         if not isinstance(refusal, BaseExceptionGroup):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -95,6 +96,34 @@ def test_the_first_start_prints_an_admin_key_this_once_and_no_second_process_may
             assert http.get("/api/v1/keys").status_code == 200
 
 
+def test_a_port_that_is_taken_is_refused_in_a_sentence_before_a_key_is_made(sqlite_url: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        late = launch(sqlite_url, tmp_path, "late", port=str(port))
+        assert late.popen.wait(30) == 1
+    assert late.err.read_text() == f"port {port} is in use; choose another with --port or ROLLOUT_PORT\n"
+    assert late.out.read_text() == ""
+    with served(sqlite_url, tmp_path) as service:
+        assert len(FIRST_KEY.findall(service.out.read_text())) == 1
+
+
+def test_a_host_of_another_machine_is_refused_in_a_sentence(sqlite_url: str, tmp_path: Path) -> None:
+    late = launch(sqlite_url, tmp_path, "late", host="192.0.2.1")
+    assert late.popen.wait(30) == 1
+    said = late.err.read_text()
+    assert said.startswith("cannot listen on 192.0.2.1, port 0 (")
+    assert "Traceback" not in said
+
+
+def test_at_info_the_log_has_refusals_and_not_what_went_well(sqlite_url: str, tmp_path: Path) -> None:
+    with served(sqlite_url, tmp_path, admin_key=ADMIN) as service, service.http(ADMIN) as http:
+        assert http.get("/api/v1/flags").status_code == 200
+        assert http.get("/api/v1/flags/gone").status_code == 404
+        service.stop()
+    lines = [json.loads(line) for line in service.err.read_text().splitlines()]
+    assert [line["status"] for line in lines if line["event"] == "request"] == [404]
+
+
 def test_it_ends_within_a_second_and_cleanly_while_a_stream_is_open(sqlite_url: str, tmp_path: Path) -> None:
     with served(sqlite_url, tmp_path, admin_key=ADMIN) as service, service.http(ADMIN) as http:
         http.post("/api/v1/environments", json=ENVIRONMENT)
@@ -104,6 +133,8 @@ def test_it_ends_within_a_second_and_cleanly_while_a_stream_is_open(sqlite_url: 
             took = service.stop()
             assert [line for line in lines if line.startswith("event")] == ["event: ruleset"]
     assert service.popen.returncode == 0
+    events = [json.loads(line)["event"] for line in service.err.read_text().splitlines()]
+    assert events.count("stopping") == 1
     assert took < 3  # a second, and some for a busy machine; a stream that had to be cut would take five
     for word in ("Traceback", "error", "warning"):
         assert word not in service.err.read_text()
@@ -135,7 +166,10 @@ def test_the_log_has_no_body_no_secret_and_no_query_even_of_what_failed(sqlite_u
     lines = [json.loads(line) for line in service.err.read_text().splitlines()]
     requests = [line for line in lines if line["event"] == "request"]
     assert {"method": "GET", "path": "/api/v1/flags/{key}", "status": 404}.items() <= requests[5].items()
-    assert all(line["ms"] >= 0 and line["level"] == "info" for line in requests)
+    assert all(line["ms"] >= 0 for line in requests)
+    for line in requests:
+        assert line["level"] == ("debug" if line["status"] < 400 else "info" if line["status"] < 500 else "warning")
+    assert {line["level"] for line in requests} == {"debug", "info", "warning"}
     failure = next(line for line in lines if line["event"] == "request failed")
     assert failure["exception"][0]["type"].startswith("sqlalchemy.exc.")
     assert any("create_flag" in place for place in failure["exception"][0]["at"])
