@@ -51,7 +51,9 @@ class Caller:
     @property
     def actor(self) -> Actor:
         """The caller in the engine's terms."""
-        return Actor(name=self.name, may_operate=self.may("operator"), may_approve=self.may("approver"))
+        return Actor(
+            name=self.name, person=self.key.name, may_operate=self.may("operator"), may_approve=self.may("approver")
+        )
 
     def may(self, *scopes: str) -> bool:
         """Whether the key holds any of the scopes."""

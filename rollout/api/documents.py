@@ -19,7 +19,7 @@ from rollout.db.audit import Entry
 from rollout.db.world import World
 from rollout.delivery.publish import publish_everywhere
 from rollout.domain.cohort import Cohort
-from rollout.domain.document import Problem
+from rollout.domain.document import Problem, same
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
 from rollout.errors import Conflict, Invalid, Malformed, NotFound
@@ -98,7 +98,7 @@ def may_edit(caller: Caller, document: Any, before: Any) -> None:
             msgspec.structs.replace(flag, targeting={k: v for k, v in flag.targeting.items() if k != bound})
             for flag in (document, before)
         )
-        if theirs == ours:
+        if same(theirs, ours):
             return
     caller.require_shared(f"{type(document).__name__.lower()}s")
 

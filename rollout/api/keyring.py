@@ -22,6 +22,7 @@ class Keyring:
         self._database = database
         self._clock = clock
         self._known: OrderedDict[str, tuple[Key | None, float]] = OrderedDict()
+        self._good: dict[str, tuple[bool, float]] = {}
 
     async def identify(self, secret: str) -> Key:
         """The unrevoked key with this secret.
@@ -42,9 +43,22 @@ class Keyring:
             raise Unauthenticated("this key is unknown or was revoked; ask for another one")
         return key
 
+    async def holds(self, identifier: str) -> bool:
+        """Whether a key that was identified before is still good: what a long stream asks at every heartbeat."""
+        good, until = self._good.get(identifier, (False, 0.0))
+        now = self._clock()
+        if until <= now:
+            async with self._database.read() as session:
+                good = await keys.is_active(session, identifier)
+            if len(self._good) >= _MOST:
+                self._good.clear()
+            self._good[identifier] = (good, now + REMEMBERED_FOR)
+        return good
+
     def forget(self) -> None:
         """Look every key up again: one was made or revoked here."""
         self._known.clear()
+        self._good.clear()
 
     def _remember(self, name: str, key: Key | None, until: float) -> None:
         self._known.pop(name, None)

@@ -1,5 +1,6 @@
 """What client libraries ask: the ruleset, the stream of its changes, and where evidence goes (decision record 0001)."""
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get, post
@@ -24,14 +25,14 @@ from rollout_client.evaluation.ruleset import Ruleset
 JSON = "application/json"
 
 
-async def snapshot(hub: Hub, environment: str, seen: int | None = None) -> Snapshot:
-    """The newest ruleset this process knows, after a look at the database if it is older than what the client has seen.
+async def snapshot(hub: Hub, environment: str, seen: Collection[str] = ()) -> Snapshot:
+    """The newest ruleset this process knows, after a look at the database if the client has seen another.
 
     Raises:
         NotFound: no such environment.
     """
     newest = hub.newest(environment)
-    if newest is None or (seen is not None and seen > newest.revision):
+    if newest is None or (seen and newest.tag not in seen):
         await hub.refresh()
         newest = hub.newest(environment)
     if newest is None:
@@ -56,13 +57,13 @@ async def get_ruleset(
 ) -> Response[bytes]:
     """The newest ruleset, or 304; `Rollout-Engine-Age` (ms) on both says how old the engine's last complete pass is."""
     hub = service.control.hub
-    seen = _revisions(if_none_match)
-    newest = await snapshot(hub, caller.environment(environment), max(seen, default=None))
-    headers = {"ETag": f'"{newest.revision}"', "Cache-Control": "no-cache"}
+    seen = _tags(if_none_match)
+    newest = await snapshot(hub, caller.environment(environment), seen)
+    headers = {"ETag": f'"{newest.tag}"', "Cache-Control": "no-cache"}
     age = hub.engine_age_ms()
     if age is not None:
         headers["Rollout-Engine-Age"] = str(age)
-    if newest.revision in seen:
+    if newest.tag in seen:
         return Response(b"", status_code=304, headers=headers, media_type=JSON)
     return Response(newest.body, headers=headers, media_type=JSON)
 
@@ -72,17 +73,19 @@ async def get_stream(
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
     environment: FromQuery[str | None] = None,
-    revision: FromQuery[int | None] = None,
+    after: FromQuery[str | None] = None,
     last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
 ) -> Stream:
-    """Server-sent events: `ruleset`, `patch` and `heartbeat`; resumes after `Last-Event-ID`, else after `revision`."""
-    seen = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else revision
+    """Server-sent events: `ruleset`, `patch` and `heartbeat`; resumes after `Last-Event-ID`, else after `after`."""
+    seen = last_event_id or after
     where = caller.environment(environment)
-    newest = await snapshot(service.control.hub, where, seen)
-    if seen is not None and seen > newest.revision:
-        seen = None  # the client comes from another past than this database: start over
+    await snapshot(service.control.hub, where, {seen} if seen else ())
+
+    async def admitted() -> bool:
+        return await service.keyring.holds(caller.key.id)
+
     return Stream(
-        changes(service.control.hub, where, seen, beat=service.heartbeat, life=service.stream_life),
+        changes(service.control.hub, where, seen, admitted, beat=service.heartbeat, life=service.stream_life),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -116,10 +119,10 @@ async def post_events(
     return Response(answer, status_code=200, media_type=JSON)
 
 
-def _revisions(if_none_match: str | None) -> set[int]:
-    """The revisions of an If-None-Match header; what is no revision of ours matches nothing."""
+def _tags(if_none_match: str | None) -> set[str]:
+    """The tags of an If-None-Match header; what is no tag of ours matches nothing."""
     tags = (tag.strip().removeprefix("W/").strip('"') for tag in (if_none_match or "").split(","))
-    return {int(tag) for tag in tags if tag.isdecimal()}
+    return {tag for tag in tags if tag}
 
 
 routes = Router("/sdk/v1", route_handlers=[get_ruleset, get_stream, post_events], tags=["sdk"])

@@ -1,6 +1,6 @@
-"""Server-sent events by hand: what changed, its revision as the id, and a heartbeat."""
+"""Server-sent events by hand: what changed, its tag as the id, and a heartbeat."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic
 
 import msgspec
@@ -11,44 +11,48 @@ from rollout_client.evaluation.ruleset import Heartbeat
 
 
 async def changes(
-    hub: Hub, environment: str, revision: int | None, *, beat: float, life: float
+    hub: Hub, environment: str, tag: str | None, admitted: Callable[[], Awaitable[bool]], *, beat: float, life: float
 ) -> AsyncIterator[bytes]:
-    """Events for a client that holds `revision` (None: nothing), until `life` seconds are over or the service closes.
+    """Events for a client that holds `tag` (None: nothing), until `life` seconds are over or the service closes.
 
-    A heartbeat first and every `beat` seconds; a patch when the base is still known here, else the whole ruleset.
+    A heartbeat first and every `beat` seconds; a patch when the base is still known here, else the whole ruleset. It
+    ends at the first heartbeat for which the key is no longer admitted.
     """
     ends = monotonic() + life
     STREAMS.inc()
     try:
-        yield heartbeat(hub, environment, revision)
+        yield heartbeat(hub, environment)
         beats = monotonic() + beat
         while not hub.closing:
             newest = hub.newest(environment)
-            if newest is not None and newest.revision != revision:
-                patch = None if revision is None else hub.patch(environment, revision)
-                revision = newest.revision
-                yield event("ruleset", newest.body, revision) if patch is None else event("patch", patch, revision)
+            if newest is not None and newest.tag != tag:
+                patch = None if tag is None else hub.patch(environment, tag)
+                tag = newest.tag
+                yield event("ruleset", newest.body, tag) if patch is None else event("patch", patch, tag)
                 continue
             now = monotonic()
             if now >= ends:
                 return
             if now >= beats:
-                yield heartbeat(hub, environment, revision)
+                if not await admitted():
+                    return
+                yield heartbeat(hub, environment)
                 beats = monotonic() + beat
                 continue
-            await hub.wait(environment, revision or 0, min(beats, ends) - now)
+            await hub.wait(environment, tag, min(beats, ends) - now)
     finally:
         STREAMS.dec()
 
 
-def heartbeat(hub: Hub, environment: str, revision: int | None) -> bytes:
-    """The heartbeat event: the revision this stream has brought (the newest, before any), and the engine's age."""
+def heartbeat(hub: Hub, environment: str) -> bytes:
+    """The heartbeat event: which ruleset is the newest, and the age of the engine's last complete pass."""
     newest = hub.newest(environment)
-    held = revision if revision is not None else (newest.revision if newest is not None else 0)
-    return event("heartbeat", msgspec.json.encode(Heartbeat(revision=held, engine_age_ms=hub.engine_age_ms())))
+    revision, edition = (newest.ruleset.revision, newest.ruleset.edition) if newest is not None else (0, "")
+    said = Heartbeat(revision=revision, edition=edition, engine_age_ms=hub.engine_age_ms())
+    return event("heartbeat", msgspec.json.encode(said))
 
 
-def event(name: str, data: bytes, identifier: int | None = None) -> bytes:
+def event(name: str, data: bytes, identifier: str | None = None) -> bytes:
     """One event on the wire; JSON has no line breaks, so its data is one line."""
-    head = b"" if identifier is None else b"id: %d\n" % identifier
+    head = b"" if identifier is None else b"id: %s\n" % identifier.encode()
     return b"%sevent: %s\ndata: %s\n\n" % (head, name.encode(), data)

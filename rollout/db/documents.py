@@ -7,6 +7,7 @@ from sqlalchemy import select
 from rollout.db.session import Session
 from rollout.db.tables import CohortRow, FlagRow, MetricRow
 from rollout.domain.cohort import Cohort
+from rollout.domain.document import same
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
 from rollout.errors import Conflict
@@ -43,7 +44,7 @@ async def save(session: Session, document: Flag | Cohort | Metric, expected: int
         raise Conflict(f"{document.key!r} is at revision {stored}, not {expected}; read it again and repeat the change")
     if row is None:
         session.add(kind(key=document.key, revision=1, document=document))
-    elif row.document != document:
+    elif not same(row.document, document):
         row.document, row.revision = document, stored + 1
     await session.flush()
     return 1 if row is None else row.revision

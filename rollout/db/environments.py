@@ -27,7 +27,7 @@ async def save(session: Session, environment: Environment, now: datetime) -> boo
     """Insert or replace; whether it is new."""
     row = await session.get(EnvironmentRow, environment.key, with_for_update=True)
     if row is None:
-        session.add(EnvironmentRow(key=environment.key, revision=0, document=environment, created_at=now))
+        session.add(EnvironmentRow(key=environment.key, revision=0, edition="", document=environment, created_at=now))
     else:
         row.document = environment
     await session.flush()
@@ -45,10 +45,10 @@ async def next_revision(session: Session, key: str) -> int:
     return taken.scalar_one()
 
 
-async def revisions(session: Session) -> dict[str, int]:
-    """The newest ruleset number of every environment: the truth that every hint only points to."""
-    found = await session.execute(select(EnvironmentRow.key, EnvironmentRow.revision))
-    return {row.key: row.revision for row in found}
+async def newest(session: Session) -> dict[str, tuple[int, str]]:
+    """Number and edition of every environment's newest ruleset: the truth that every hint only points to."""
+    found = await session.execute(select(EnvironmentRow.key, EnvironmentRow.revision, EnvironmentRow.edition))
+    return {row.key: (row.revision, row.edition) for row in found}
 
 
 async def keep_ruleset(session: Session, ruleset: Ruleset, now: datetime) -> None:
@@ -60,6 +60,11 @@ async def keep_ruleset(session: Session, ruleset: Ruleset, now: datetime) -> Non
             document=msgspec.json.encode(ruleset),
             created_at=now,
         )
+    )
+    await session.execute(
+        update(EnvironmentRow)
+        .where(EnvironmentRow.key == ruleset.environment)
+        .values(revision=ruleset.revision, edition=ruleset.edition)
     )
     await session.flush()
 

@@ -50,11 +50,11 @@ async def owners(session: Session, environment: str, attempts: Iterable[str]) ->
 
 
 async def add_orphans(session: Session, environment: str, batch: str, orphans: Increments, now: datetime) -> None:
-    """Keep what belongs to no running attempt, apart from all evidence."""
-    for attempt, arms in sorted(orphans.items()):
-        body = msgspec.json.encode(arms).decode()
-        session.add(OrphanRow(environment=environment, batch=batch, attempt=attempt[:100], body=body, received_at=now))
-    await session.flush()
+    """Keep what belongs to no running attempt, apart from all evidence: one row for a batch."""
+    if orphans:
+        body = msgspec.json.encode(orphans).decode()
+        session.add(OrphanRow(environment=environment, batch=batch, body=body, received_at=now))
+        await session.flush()
 
 
 async def append(session: Session, rollout: str, seq: int, increments: Increments, tick: int | None = None) -> int:

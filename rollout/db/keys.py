@@ -51,6 +51,12 @@ async def identify(session: Session, secret: str) -> Key | None:
     return _key(row)
 
 
+async def is_active(session: Session, identifier: str) -> bool:
+    """Whether there is such a key and nobody has revoked it."""
+    row = await session.get(KeyRow, identifier)
+    return row is not None and row.revoked_at is None
+
+
 async def every(session: Session) -> list[Key]:
     """All keys, revoked ones too, oldest first; never a secret."""
     rows = await session.execute(select(KeyRow).order_by(KeyRow.created_at, KeyRow.id))

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 
 from rollout.db.session import Session
 from rollout.db.tables import PlanRow
+from rollout.domain.document import same
 from rollout.domain.plan import Plan
 
 
@@ -29,7 +30,7 @@ async def every(session: Session) -> list[tuple[Plan, int]]:
 async def add(session: Session, plan: Plan, now: datetime) -> int:
     """Store as the next version, unless it equals the newest; its version."""
     newest = await find(session, plan.key)
-    if newest is not None and newest[0] == plan:
+    if newest is not None and same(newest[0], plan):
         return newest[1]
     version = newest[1] + 1 if newest is not None else 1
     session.add(PlanRow(key=plan.key, version=version, document=plan, created_at=now))

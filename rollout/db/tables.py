@@ -21,11 +21,12 @@ Id = String(40)
 
 
 class EnvironmentRow(Base):
-    """An environment and the number of its newest ruleset."""
+    """An environment, and the number and the edition of its newest ruleset."""
 
     __tablename__ = "environments"
     key: Mapped[str] = mapped_column(Key, primary_key=True)
     revision: Mapped[int] = mapped_column(Integer)
+    edition: Mapped[str] = mapped_column(String(20))
     document: Mapped[Environment] = mapped_column(Json(Environment))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -138,13 +139,12 @@ class IncrementRow(Base):
 
 
 class OrphanRow(Base):
-    """Increments of unknown or ended attempts: kept apart, counted, never evidence."""
+    """Increments of unknown or ended attempts of one batch: kept apart, counted, never evidence."""
 
     __tablename__ = "orphans"
     id: Mapped[int] = mapped_column(Big, primary_key=True)
     environment: Mapped[str] = mapped_column(Key)
     batch: Mapped[str] = mapped_column(String(64))
-    attempt: Mapped[str] = mapped_column(String(100))
     body: Mapped[str] = mapped_column(Text)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
 

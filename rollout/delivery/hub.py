@@ -21,9 +21,9 @@ HISTORY = 16
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One encoded ruleset."""
+    """One encoded ruleset. `tag` is its identity: the number for people, the edition against restored databases."""
 
-    revision: int
+    tag: str
     body: bytes
     ruleset: Ruleset
 
@@ -33,11 +33,11 @@ class Hub:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._history: dict[str, OrderedDict[int, Snapshot]] = {}
+        self._history: dict[str, OrderedDict[str, Snapshot]] = {}
         self._moved = asyncio.Condition()
         self._one_at_a_time = asyncio.Lock()
         self._age: tuple[int, float] | None = None
-        self._patches: dict[tuple[str, int, int], bytes] = {}
+        self._patches: dict[tuple[str, str, str], bytes] = {}
         self.closing = False
 
     def newest(self, environment: str) -> Snapshot | None:
@@ -45,13 +45,13 @@ class Hub:
         known = self._history.get(environment)
         return next(reversed(known.values())) if known else None
 
-    def patch(self, environment: str, base: int) -> bytes | None:
-        """The encoded patch from `base` to the newest revision; None when `base` is no longer known here."""
+    def patch(self, environment: str, base: str) -> bytes | None:
+        """The encoded patch from the tag `base` to the newest; None when `base` is not known here."""
         known = self._history.get(environment, OrderedDict())
         newest = self.newest(environment)
         if newest is None or base not in known:
             return None
-        key = (environment, base, newest.revision)
+        key = (environment, base, newest.tag)
         if key not in self._patches:
             self._patches[key] = msgspec.json.encode(difference(known[base].ruleset, newest.ruleset))
         return self._patches[key]
@@ -70,9 +70,9 @@ class Hub:
             age = await heartbeat.engine_age_ms(session)
             self._age = None if age is None else (age, asked_at)
             moved = False
-            for environment, revision in (await environments.revisions(session)).items():
+            for environment, (revision, edition) in (await environments.newest(session)).items():
                 newest = self.newest(environment)
-                if revision and (newest is None or newest.revision < revision):
+                if revision and (newest is None or newest.tag != f"{revision}.{edition}"):
                     body = await environments.ruleset(session, environment)
                     if body is not None:
                         self._keep(environment, body)
@@ -81,12 +81,12 @@ class Hub:
             async with self._moved:
                 self._moved.notify_all()
 
-    async def wait(self, environment: str, revision: int, seconds: float) -> None:
-        """Return when the environment is past `revision`, when the service is closing, or after `seconds`."""
+    async def wait(self, environment: str, tag: str | None, seconds: float) -> None:
+        """Return when the environment's newest is not `tag`, when the service is closing, or after `seconds`."""
 
         def due() -> bool:
             newest = self.newest(environment)
-            return self.closing or (newest is not None and newest.revision > revision)
+            return self.closing or (newest is not None and newest.tag != tag)
 
         try:
             async with asyncio.timeout(seconds), self._moved:
@@ -103,7 +103,9 @@ class Hub:
     def _keep(self, environment: str, body: bytes) -> None:
         ruleset = msgspec.json.decode(body, type=Ruleset)
         known = self._history.setdefault(environment, OrderedDict())
-        known[ruleset.revision] = Snapshot(ruleset.revision, body, ruleset)
+        tag = f"{ruleset.revision}.{ruleset.edition}"
+        known[tag] = Snapshot(tag, body, ruleset)
+        known.move_to_end(tag)
         while len(known) > HISTORY:
             known.popitem(last=False)
         self._patches = {key: patch for key, patch in self._patches.items() if key[0] != environment}

@@ -1,5 +1,6 @@
 """Compile and keep the next ruleset, in the transaction of the change that asked for it: recorded is served."""
 
+import secrets
 from datetime import datetime
 
 import msgspec
@@ -28,11 +29,11 @@ async def publish(session: Session, environment: str, now: datetime) -> int:
     )
     if newest is not None:
         before = msgspec.json.decode(newest, type=Ruleset)
-        unchanged = compile_ruleset(served, before.revision)
+        unchanged = compile_ruleset(served, before.revision, before.edition)
         if msgspec.json.encode(unchanged) == newest:
             await environments.set_revision(session, environment, before.revision)
             return before.revision
-    await environments.keep_ruleset(session, compile_ruleset(served, revision), now)
+    await environments.keep_ruleset(session, compile_ruleset(served, revision, secrets.token_hex(6)), now)
     return revision
 
 

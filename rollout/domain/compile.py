@@ -6,6 +6,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from rollout.domain.cohort import Cohort
+from rollout.domain.document import same
 from rollout.domain.flag import Flag, FlagState, Targeting, TargetingRule
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument, lease_seconds, percentage_of
@@ -47,8 +48,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     rollouts: Sequence[Running]
 
 
-def compile_ruleset(served: Served, revision: int) -> Ruleset:
-    """The ruleset of an environment: a pure function of what is authored and decided."""
+def compile_ruleset(served: Served, revision: int, edition: str = "") -> Ruleset:
+    """The ruleset of an environment: a pure function of what is authored and decided, and of the name it is given."""
     by_flag: dict[str, list[Running]] = {}
     for rollout in served.rollouts:
         by_flag.setdefault(rollout.document.flag, []).append(rollout)
@@ -60,6 +61,7 @@ def compile_ruleset(served: Served, revision: int) -> Ruleset:
     return Ruleset(
         environment=served.environment,
         revision=revision,
+        edition=edition,
         flags=flags,
         cohorts={key: RulesetCohort(units=cohort.units, when=cohort.when) for key, cohort in served.cohorts.items()},
         metrics=_metrics(exposed),
@@ -70,7 +72,9 @@ def difference(before: Ruleset, after: Ruleset) -> Patch:
     """What a client at `before` must change to serve `after`."""
     return Patch(
         base=before.revision,
+        base_edition=before.edition,
         revision=after.revision,
+        edition=after.edition,
         flags=_changed(before.flags, after.flags),
         cohorts=_changed(before.cohorts, after.cohorts),
         metrics=_changed(before.metrics, after.metrics),
@@ -79,7 +83,7 @@ def difference(before: Ruleset, after: Ruleset) -> Patch:
 
 def _changed(before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, T | None]:
     changes: dict[str, T | None] = {key: None for key in before if key not in after}
-    changes.update({key: value for key, value in after.items() if before.get(key) != value})
+    changes.update({key: value for key, value in after.items() if key not in before or not same(before[key], value)})
     return changes
 
 
@@ -93,7 +97,7 @@ def _flag(flag: Flag, state: FlagState, environment: str, rollouts: Iterable[Run
             rules += exposure_rules(rollout, flag)
         if rollout.document.pin is not None:
             drains = rollout.document.on_rollback == "drain" or rollout.state.status == "completed"
-            if exposed and not rollout.state.blind:
+            if rollout.state.exposed:
                 pins[rollout.id] = "live"
             elif not exposed and drains:
                 pins[rollout.id] = "drain"
@@ -129,17 +133,17 @@ def exposure_rules(rollout: Running, flag: Flag) -> list[Rule]:
     assert attempt is not None
     stages = document.stages
     present = stages[state.stage] if state.stage < len(stages) else None
-    now = 0.0 if state.blind else percentage_now(document, state)
+    now = percentage_now(document, state)
     rules: list[Rule] = []
     for earlier in stages[: min(state.stage, len(stages))]:
         kept = earlier.cohort is not None and (
             earlier.percentage >= 100 or earlier.percentage > percentage_of(document, state.stage)
         )
         if kept and not (present and present.cohort == earlier.cohort):
-            share = 0.0 if state.blind else earlier.percentage
+            share = earlier.percentage if state.exposed else 0.0
             rules.append(_exposure(rollout, flag, share, attempt=None, cohort=earlier.cohort))
     cohort = present.cohort if present else None
-    rules.append(_exposure(rollout, flag, now, attempt=None if state.blind else attempt.id, cohort=cohort))
+    rules.append(_exposure(rollout, flag, now, attempt=attempt.id if state.exposed else None, cohort=cohort))
     if cohort is not None:
         rules.append(Serve(variant=document.baseline))
     return rules

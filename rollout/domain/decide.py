@@ -65,7 +65,7 @@ def protect(situation: Situation) -> Decision | None:
     state = situation.state
     if state.status not in EXPOSED:
         return None
-    if situation.killed and state.status != "paused":
+    if situation.killed and not state.withheld:
         return Decision(kind="pause", reasons=(Reason("killed", "the flag was killed; restore it, then resume"),))
     return _on_breach(situation) or _on_missing(situation)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-KEY = re.compile(r"^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$", re.IGNORECASE)
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$")
+KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", re.ASCII)
+LONGEST_DURATION = timedelta(days=3660)
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d|w)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
@@ -41,7 +42,7 @@ def problem_of(error: msgspec.ValidationError) -> Problem:
 
 def key_problems(key: str, path: str = "key") -> list[Problem]:
     """Keys travel in addresses and file names, so they are plain: letters, digits, dot, dash, underscore."""
-    if KEY.match(key):
+    if KEY.fullmatch(key):
         return []
     return [Problem(path, f"{key!r} is no key: use 1 to 100 letters, digits, '.', '-' or '_', not at the ends")]
 
@@ -52,10 +53,13 @@ def duration(text: str) -> timedelta:
     Raises:
         ValueError: the text is none of these.
     """
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no duration: write a number and one of ms, s, m, h, d, w, such as '30m'")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST_DURATION.total_seconds():
+        raise ValueError(f"{text!r} is longer than ten years; write a shorter duration")
+    return timedelta(seconds=seconds)
 
 
 def duration_problems(text: str | None, path: str) -> list[Problem]:
@@ -72,6 +76,11 @@ def duration_problems(text: str | None, path: str) -> list[Problem]:
 def canonical(document: Any) -> bytes:
     """One spelling of a document: what is hashed, stored and compared."""
     return msgspec.json.encode(document, order="deterministic")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two documents are written the same; `==` would take 1, 1.0 and true for one value."""
+    return canonical(one) == canonical(other)
 
 
 def content_hash(document: Any) -> str:

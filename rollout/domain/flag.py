@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from rollout.domain.document import Document, Problem, key_problems
+from rollout.domain.document import Document, Problem, key_problems, same
 from rollout_client.evaluation.ruleset import BUCKETS
 from rollout_client.evaluation.targeting import Condition, condition_problems
 
@@ -88,7 +88,7 @@ def changed_variants(before: Flag, after: Flag) -> list[Problem]:
     for name, value in before.variants.items():
         if name not in after.variants:
             problems.append(Problem(f"variants.{name}", "a variant cannot be removed once it exists; leave it unused"))
-        elif after.variants[name] != value or type(after.variants[name]) is not type(value):
+        elif not same(after.variants[name], value):
             problems.append(Problem(f"variants.{name}", "a variant never changes its value; add a new variant instead"))
     if (before.salt or before.key) != (after.salt or after.key):
         problems.append(Problem("salt", "a new salt would move every unit to another bucket; keep the old one"))
@@ -113,8 +113,9 @@ def _rule_problems(flag: Flag, rule: TargetingRule, path: str) -> list[Problem]:
     if rule.split is not None:
         for variant in rule.split:
             problems += _unknown(flag, variant, f"{path}.split.{variant}")
-        widths = [round(percentage * BUCKETS / 100) for percentage in rule.split.values()]
-        if min(widths, default=-1) < 0 or sum(widths) != BUCKETS:
+        sound = all(0 <= percentage <= 100 for percentage in rule.split.values())
+        widths = [round(percentage * BUCKETS / 100) for percentage in rule.split.values()] if sound else []
+        if sum(widths) != BUCKETS:
             problems.append(Problem(f"{path}.split", "the percentages must be 0 or more and sum to 100"))
     return problems
 

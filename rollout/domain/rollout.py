@@ -61,6 +61,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Where a rollout stands. `stage` -1 is before the start, len(stages) is the bake.
 
     `elapsed` is the time (seconds) spent in the present stage up to `clock_since`; None: the clock stands still.
+    `blind`: the engine took the exposure away until it sees again. `withheld`: a kill took it, until a person resumes.
     """
 
     status: Status = "draft"
@@ -73,10 +74,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     breach: Breach | None = None
     approval: Approval | None = None
     blind: bool = False
+    withheld: bool = False
     missing_since: dict[str, datetime] = {}
     unproven_stages: tuple[str, ...] = ()
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+    @property
+    def exposed(self) -> bool:
+        """Whether the stage's percentage is really served (the flag itself not killed)."""
+        return self.status in EXPOSED and not self.blind and not self.withheld
 
     @property
     def attempt(self) -> Attempt | None:
@@ -93,9 +100,7 @@ def percentage_now(plan: PlanBody, state: State) -> float:
     """Percentage of the stage's population that is served the candidate at this moment (flag not killed)."""
     if state.status == "completed":
         return 100.0
-    if state.status not in EXPOSED or state.blind:
-        return 0.0
-    return percentage_of(plan, state.stage)
+    return percentage_of(plan, state.stage) if state.exposed else 0.0
 
 
 def stage_name(plan: PlanBody, stage: int) -> str:

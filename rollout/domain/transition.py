@@ -58,13 +58,14 @@ def cancel(state: State, now: datetime) -> State:
     return _end(state, "cancelled", now)
 
 
-def pause(state: State, now: datetime, reason: str, breach: Breach | None = None) -> State:
-    """Exposure and clocks freeze; protection goes on."""
+def pause(state: State, now: datetime, reason: str, breach: Breach | None = None, *, withheld: bool = False) -> State:
+    """Exposure and clocks freeze; protection goes on. `withheld` takes the exposure away until a person resumes."""
     return msgspec.structs.replace(
         state,
         status="paused",
         paused_reason=reason,
         breach=state.breach or breach,
+        withheld=state.withheld or withheld,
         elapsed=state.stage_age(now).total_seconds(),
         clock_since=None,
     )
@@ -77,7 +78,14 @@ def resume(plan: PlanBody, state: State, attempt_id: str, now: datetime, *, alar
     """
     epoch = state.epoch + 1 if alarmed or state.breach is not None else state.epoch
     state = msgspec.structs.replace(
-        state, epoch=epoch, breach=None, paused_reason=None, clock_since=now, missing_since={}, approval=None
+        state,
+        epoch=epoch,
+        breach=None,
+        paused_reason=None,
+        withheld=False,
+        clock_since=now,
+        missing_since={},
+        approval=None,
     )
     return _open(plan, state, attempt_id, now)
 
@@ -130,5 +138,6 @@ def _end(state: State, status: Status, now: datetime) -> State:
         elapsed=state.stage_age(now).total_seconds(),
         clock_since=None,
         blind=False,
+        withheld=False,
         paused_reason=None,
     )

@@ -27,9 +27,13 @@ from rollout.errors import Conflict, Forbidden, Invalid, NotFound
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """Who acts: the name for the audit trail, and whether the key may do what raises exposure or approves."""
+    """Who acts: the name for the audit trail, and whether the key may do what raises exposure or approves.
+
+    `person` is the name a key was made for; two keys of one person are one person when somebody else is asked for.
+    """
 
     name: str
+    person: str = ""
     may_operate: bool = False
     may_approve: bool = False
 
@@ -134,13 +138,14 @@ def _allow(row: RolloutRow, wanted: Act, actor: Actor) -> None:
     against_evidence = wanted.action == "advance" or (wanted.action == "resume" and alarmed)
     if against_evidence and not wanted.reason.strip():
         raise Invalid([("reason", f"{wanted.action} goes beyond the evidence; say why")])
-    alone = actor.name == row.author or not actor.may_approve
+    author = actor.name == row.author or (bool(actor.person) and row.author.startswith(f"{actor.person} ("))
+    alone = author or not actor.may_approve
     if wanted.action == "advance" and alone and not is_approved(row.document, row.state):
         raise Forbidden("the stage needs an approval by somebody other than the author; ask for it, then advance")
     if wanted.action == "approve":
         if not actor.may_approve:
             raise Forbidden("an approval needs a key with the scope 'approver'")
-        if actor.name == row.author:
+        if author:
             raise Forbidden("the author of a rollout cannot approve it; ask somebody else")
 
 

@@ -139,7 +139,7 @@ def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: dateti
         case "roll_back":
             return transition.roll_back(state, now, breach), "roll_back"
         case "pause":
-            return transition.pause(state, now, reason, breach), "pause"
+            return transition.pause(state, now, reason, breach, withheld=cause.code == "killed"), "pause"
         case "complete" if state.status == "baking":
             return transition.complete(state, now), "complete"
         case "complete":

@@ -34,9 +34,9 @@ async def record(session: Session, row: RolloutRow, state: State, cause: Cause) 
         await rollouts.add_attempt(session, row)
     if state.status in ENDED and before.status in EXPOSED:
         released = row.document.candidate if state.status == "completed" else row.document.baseline
-        known = await flag_states.find(session, row.flag, row.environment)
-        await flag_states.save(session, row.flag, row.environment, msgspec.structs.replace(known, released=released))
-    revision = await publish(session, row.environment, cause.at) if cause.step not in _UNSEEN else None
+        await flag_states.release(session, row.flag, row.environment, released)
+    seen = cause.step not in _UNSEEN or state.exposed != before.exposed
+    revision = await publish(session, row.environment, cause.at) if seen else None
     transition = Transition(
         seq=await rollouts.next_seq(session, row.id),
         change=_change(row, before, state, cause),

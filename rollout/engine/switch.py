@@ -31,7 +31,7 @@ async def kill(control: Control, flag: str, environment: str, actor: str, reason
     async with control.database.write() as session:
         known = await _known(session, flag, environment)
         state = msgspec.structs.replace(known, killed_at=known.killed_at or now, killed_by=actor, kill_reason=reason)
-        await flag_states.save(session, flag, environment, state)
+        await flag_states.kill(session, flag, environment, state)
         await publish(session, environment, now)
         await audit.record(session, _entry("flag.kill", flag, environment, actor, now, reason))
     await tell(control)
@@ -44,7 +44,7 @@ async def kill(control: Control, flag: str, environment: str, actor: str, reason
 
 
 async def restore(control: Control, flag: str, environment: str, actor: str, reason: str) -> FlagState:
-    """End a kill. A rollout that the kill paused stays paused until a person resumes it.
+    """End a kill. A rollout that the kill paused exposes nobody until a person resumes it.
 
     Raises:
         NotFound: no such flag or environment.
@@ -53,7 +53,7 @@ async def restore(control: Control, flag: str, environment: str, actor: str, rea
     async with control.database.write() as session:
         known = await _known(session, flag, environment)
         state = FlagState(released=known.released)
-        await flag_states.save(session, flag, environment, state)
+        await flag_states.kill(session, flag, environment, state)
         await publish(session, environment, now)
         await audit.record(session, _entry("flag.restore", flag, environment, actor, now, reason))
     await tell(control)
@@ -70,11 +70,14 @@ async def _known(session: Session, flag: str, environment: str) -> FlagState:
 
 async def _pause_rollout(session: Session, flag: str, environment: str, actor: str, now: datetime) -> None:
     row = await rollouts.exposed_on(session, flag, environment, lock=True)
-    if row is None or row.status == "paused":
+    if row is None or row.state.withheld:
         return
-    reason = "the flag was killed; restore it, then resume"
+    reason = row.state.paused_reason or "the flag was killed; restore it, then resume"
     await record(
-        session, row, transition.pause(row.state, now, reason), Cause(step="pause", reason=reason, actor=actor, at=now)
+        session,
+        row,
+        transition.pause(row.state, now, reason, withheld=True),
+        Cause(step="pause", reason=reason, actor=actor, at=now),
     )
 
 

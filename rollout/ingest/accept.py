@@ -1,5 +1,6 @@
 """Accept one batch: checked, attributed, stored and answered in one transaction; a repeated id changes nothing."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +18,9 @@ from rollout.ingest.check import check
 from rollout_client.evaluation.evidence import ArmIncrement, Batch, BatchAnswer, SlotIncrement
 from rollout_client.evaluation.ruleset import SCHEMA
 
+MOST_ATTEMPTS = 1_000
+"""Attempts one batch may speak of; a process follows as many as rollouts are running."""
+_NAME = re.compile(r"[!-~]{1,64}", re.ASCII)
 _decoder = msgspec.json.Decoder(Batch)
 
 
@@ -48,12 +52,19 @@ def _decode(body: bytes, environment: str) -> Batch:
     except msgspec.ValidationError as error:
         problem = problem_of(error)
         raise Invalid([(problem.path, problem.message)]) from error
+    except RecursionError as error:
+        raise Malformed("the body is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"the body is no JSON document: {error}") from error
     if batch.schema != SCHEMA:
         raise Invalid([("schema", f"this service reads schema {SCHEMA}; update the service or the client")])
-    if not 1 <= len(batch.batch_id) <= 64:
-        raise Invalid([("batch_id", "use 1 to 64 characters, the same ones when the batch is sent again")])
+    if not _NAME.fullmatch(batch.batch_id):
+        raise Invalid([("batch_id", "use 1 to 64 plain characters, the same ones when the batch is sent again")])
+    if len(batch.attempts) > MOST_ATTEMPTS:
+        raise Invalid([("attempts", f"more than {MOST_ATTEMPTS} attempts in one batch; send several batches")])
+    for attempt in batch.attempts:
+        if not _NAME.fullmatch(attempt):
+            raise Invalid([("attempts", "an attempt is named by 1 to 64 plain characters, as the ruleset names it")])
     if batch.environment != environment:
         raise Invalid([("environment", f"the key belongs to {environment!r}; send the batch with the key of its own")])
     return batch
@@ -65,18 +76,19 @@ async def _store(database: Database, environment: str, batch: Batch, now: dateti
         if first is not None:
             return first
         rows, epochs = await _rollouts(session, environment, batch)
-        known = {attempt: rows[rollout].metrics for attempt, (rollout, _) in epochs.items()}
-        problem = check(batch.attempts, known)
+        alive = {
+            attempt: rows[rollout]
+            for attempt, (rollout, epoch) in epochs.items()
+            if rows[rollout].status in EXPOSED and rows[rollout].state.epoch == epoch
+        }
+        problem = check(batch.attempts, {attempt: row.metrics for attempt, row in alive.items()})
         if problem is not None:
             raise Invalid([(problem.path, problem.message)])
         _hold_to_now(batch.attempts, now)
         shares: dict[str, Increments] = defaultdict(dict)
         orphans: Increments = {}
         for attempt, arms in batch.attempts.items():
-            rollout, epoch = epochs.get(attempt, ("", 0))
-            row = rows.get(rollout)
-            alive = row is not None and row.status in EXPOSED and row.state.epoch == epoch
-            (shares[rollout] if alive else orphans)[attempt] = arms
+            (shares[alive[attempt].id] if attempt in alive else orphans)[attempt] = arms
         accepted = sum([await _append(session, rows[rollout], share, now) for rollout, share in sorted(shares.items())])
         await increments.add_orphans(session, environment, batch.batch_id, orphans, now)
         answer = BatchAnswer(batch_id=batch.batch_id, accepted=accepted, orphaned=len(orphans))

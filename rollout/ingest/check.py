@@ -34,11 +34,13 @@ def check(increments: Increments, metrics: Mapping[str, Mapping[str, Metric]]) -
 
 
 def _problems(increments: Increments, metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[Problem]:
+    slots = 0
     for attempt, arms in increments.items():
         for arm, increment in arms.items():
             path = f"attempts.{attempt}.{arm}"
             yield from _sketch(increment, f"{path}.sketch")
-            if len(increment.slots) > MOST_SLOTS:
+            slots += len(increment.slots)
+            if slots > MOST_SLOTS:
                 yield Problem(f"{path}.slots", f"more than {MOST_SLOTS} minutes in one batch; send several batches")
             for slot, added in increment.slots.items():
                 yield from _slot(slot, added, f"{path}.slots.{slot}", metrics.get(attempt))

@@ -139,7 +139,8 @@ def test_a_reseeded_rollout_draws_new_buckets() -> None:
 
 def test_a_patch_turns_one_ruleset_into_the_next() -> None:
     before = compiled(running())
-    after = msgspec.structs.replace(compiled(state=FlagState(released="v8")), revision=2, cohorts={})
+    changed = compiled(state=FlagState(released="v8"))
+    after = msgspec.structs.replace(changed, revision=2, edition="second", cohorts={})
     patch = difference(before, after)
     assert apply_patch(before, patch) == after
     assert apply_patch(after, patch) is None, "a patch fits only its base"

@@ -152,7 +152,7 @@ def test_a_breach_that_was_seen_while_a_kill_paused_is_acted_on_once_the_kill_is
     breach = judgement(reading("breach"), culprit="error_rate", combined_max=5.0)
     assert codes(situation(breach, killed=True)) == ("pause", ["killed"])
     running = transition.start(rollout(), State(), "at_1", at(0))
-    paused = transition.pause(running, at(1), "the flag was killed")
+    paused = transition.pause(running, at(1), "the flag was killed", withheld=True)
     assert codes(situation(breach, state=paused, killed=True)) == ("roll_back", ["breach"])
 
 

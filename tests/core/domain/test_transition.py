@@ -28,6 +28,14 @@ def test_time_spent_paused_or_blind_does_not_count() -> None:
     assert (percentage_now(PLAN, blind), percentage_now(PLAN, seeing)) == (0, 10)
 
 
+def test_what_a_kill_withholds_only_a_person_gives_back() -> None:
+    killed = transition.pause(started(), at(100), "the flag was killed", withheld=True)
+    assert percentage_now(PLAN, killed) == 0
+    seeing = transition.regain(PLAN, transition.lapse(killed, at(200)), "at_2", at(300))
+    assert percentage_now(PLAN, seeing) == 0
+    assert percentage_now(PLAN, transition.resume(PLAN, seeing, "at_3", at(400), alarmed=False)) == 10
+
+
 def test_a_lapse_of_a_paused_rollout_leaves_it_paused() -> None:
     paused = transition.pause(started(), at(100), "lunch")
     seeing = transition.regain(PLAN, transition.lapse(paused, at(200)), "at_2", at(300))

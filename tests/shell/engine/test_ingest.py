@@ -119,6 +119,11 @@ async def test_a_malformed_batch_is_refused_whole_with_the_path(
         (b"{}", Invalid, "batch_id"),
         (b'{"schema":9,"batch_id":"b","environment":"production","process":"","client":""}', Invalid, "schema"),
         (b'{"batch_id":"","environment":"production","process":"","client":""}', Invalid, "batch_id"),
+        (b'{"batch_id":"a\\u0000","environment":"production","process":"","client":""}', Invalid, "batch_id"),
+        (b'{"batch_id":"b","environment":"production","process":"","client":"","attempts":{"a\\u0000b":{}}}',
+         Invalid, "attempts"),
+        (msgspec.json.encode({"batch_id": "b", "environment": "production", "process": "", "client": "",
+                              "attempts": {f"at_{n}": {} for n in range(1001)}}), Invalid, "attempts"),
         (b'{"batch_id":"b","environment":"elsewhere","process":"","client":""}', Invalid, "environment"),
         (b'{"batch_id":"b","environment":"production","process":"","client":"","attempts":{"a":{"third":{}}}}',
          Invalid, "attempts[...]"),
@@ -141,7 +146,9 @@ async def test_what_belongs_to_no_running_attempt_is_kept_apart(database_url: st
         await service.act(identifier, "roll_back", "enough")
         answer = await service.post({attempt: {"candidate": service.arm(5, 0.5)}})
         assert (answer.accepted, answer.orphaned) == (0, 1)
-        assert await rows(service.database, OrphanRow) == 2
+        unused = await service.post({attempt: {"candidate": service.arm(5, 0.5, metric="thumbs_down")}})
+        assert (unused.accepted, unused.orphaned) == (0, 1), "a metric of an ended attempt refuses nobody's batch"
+        assert await rows(service.database, OrphanRow) == 3
         assert await rows(service.database, IncrementRow) == 0
 
 

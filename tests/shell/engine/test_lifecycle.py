@@ -129,6 +129,9 @@ async def test_a_kill_serves_the_default_pauses_the_rollout_and_restore_does_not
         assert not service.control.hub.newest("production").ruleset.flags["answer"].killed
         await service.pass_time(600)
         assert (await service.row(identifier)).status == "paused"
+        assert threshold(service) == 0, "a restore alone exposes nobody"
+        await service.act(identifier, "resume")
+        assert threshold(service) == 10_000
         with pytest.raises(NotFound):
             await switch.kill(service.control, "nope", "production", "ann", "")
 

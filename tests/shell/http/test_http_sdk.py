@@ -53,14 +53,15 @@ def test_a_ruleset_carries_its_revision_and_the_engines_age(each_site: Site) -> 
     site.populate()
     first = site.http.get(RULESET)
     assert first.status_code == 200
-    assert first.headers["etag"] == f'"{first.json()["revision"]}"'
+    served = first.json()
+    assert first.headers["etag"] == f'"{served["revision"]}.{served["edition"]}"'
     assert 0 <= int(first.headers["rollout-engine-age"]) < 10_000
     for tag in (first.headers["etag"], f"W/{first.headers['etag']}", f'"0", {first.headers["etag"]}'):
         same = site.http.get(RULESET, headers={"If-None-Match": tag})
         assert (same.status_code, same.content) == (304, b"")
         assert same.headers["etag"] == first.headers["etag"]
         assert int(same.headers["rollout-engine-age"]) >= 0
-    other = site.http.get(RULESET, headers={"If-None-Match": '"999999"'})
+    other = site.http.get(RULESET, headers={"If-None-Match": f'"{served["revision"]}.0123456789ab"'})
     assert other.status_code == 200
 
 

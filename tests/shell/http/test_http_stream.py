@@ -18,14 +18,14 @@ STREAM = "/sdk/v1/stream"
 @dataclass
 class Event:
     name: str
-    id: int | None
+    id: str | None
     data: Any
 
 
 @contextmanager
-def stream(site: Site, last: int | None = None, **query: int) -> Iterator[Iterator[Event]]:
+def stream(site: Site, last: str | None = None, **query: str) -> Iterator[Iterator[Event]]:
     """The events of one connection."""
-    headers = {"Authorization": f"Bearer {ADMIN}"} | ({"Last-Event-ID": str(last)} if last is not None else {})
+    headers = {"Authorization": f"Bearer {ADMIN}"} | ({"Last-Event-ID": last} if last is not None else {})
     parameters = {"environment": "production", **query}
     with (
         httpx.Client(base_url=site.url, timeout=5, headers=headers) as http,
@@ -43,12 +43,17 @@ def events(answer: httpx.Response) -> Iterator[Event]:
         if field == "event":
             name = value
         elif field == "id":
-            identifier = int(value)
+            identifier = value
         elif field == "data":
             data = value
         elif not line:
             yield Event(name, identifier, json.loads(data))
             name, identifier, data = "", None, ""
+
+
+def tag(document: Any) -> str:
+    """What the id of an event says of the ruleset it leads to."""
+    return f"{document['revision']}.{document['edition']}"
 
 
 def after_heartbeats(received: Iterator[Event]) -> Event:
@@ -61,8 +66,9 @@ def test_a_stream_begins_with_a_heartbeat_and_the_whole_ruleset(each_site: Site)
         first, second = next(received), next(received)
     assert (first.name, first.id) == ("heartbeat", None)
     assert 0 <= first.data["engine_age_ms"] < 10_000
-    assert first.data["revision"] == second.data["revision"]
-    assert (second.name, second.id) == ("ruleset", second.data["revision"])
+    assert tag(first.data) == tag(second.data)
+    assert len(second.data["edition"]) == 12
+    assert (second.name, second.id) == ("ruleset", tag(second.data))
     assert second.data["flags"]["answer"]["default_variant"] == "v7"
 
 
@@ -75,9 +81,9 @@ def test_a_change_is_sent_as_a_patch_at_once(each_site: Site) -> None:
         site.http.put("/api/v1/flags/answer", json={**FLAG, "default_variant": "v8"})
         patch = after_heartbeats(received)
         assert time.monotonic() - began < 1
-    assert (patch.name, patch.id) == ("patch", whole.data["revision"] + 1)
-    assert patch.data["base"] == whole.data["revision"]
-    assert patch.data["revision"] == patch.id
+    assert (patch.name, patch.id) == ("patch", tag(patch.data))
+    assert (patch.data["base"], patch.data["base_edition"]) == (whole.data["revision"], whole.data["edition"])
+    assert patch.data["revision"] == whole.data["revision"] + 1
     assert patch.data["flags"]["answer"]["default_variant"] == "v8"
     assert patch.data["cohorts"] == {}
 
@@ -86,17 +92,20 @@ def test_a_stream_resumes_where_it_was(sqlite_url: str) -> None:
     with serving(sqlite_url, heartbeat_seconds=0.2) as site:
         site.populate()
         with stream(site) as received:
-            seen = after_heartbeats(received).data["revision"]
+            whole = after_heartbeats(received).data
+        seen = tag(whole)
         with stream(site, last=seen) as received:  # current: nothing but heartbeats
             assert {next(received).name for _ in range(3)} == {"heartbeat"}
         site.http.put("/api/v1/cohorts/staff", json={**COHORT, "units": ["eve"]})
         site.http.put("/api/v1/flags/answer", json={**FLAG, "default_variant": "v8"})
-        for resumed in ({"last": seen}, {"revision": seen}):
+        for resumed in ({"last": seen}, {"after": seen}):
             with stream(site, **resumed) as received:
                 patch = after_heartbeats(received)
-            assert (patch.name, patch.data["base"], patch.data["revision"]) == ("patch", seen, seen + 2)
+            assert (patch.name, patch.data["base"]) == ("patch", whole["revision"])
+            assert patch.data["revision"] == whole["revision"] + 2
             assert patch.data["cohorts"]["staff"]["units"] == ["eve"]
-        for unknown in (0, 999_999):  # older than what is kept, or from another past
+        same_number = f"{whole['revision'] + 2}.0123456789ab"
+        for unknown in ("0.x", same_number, "9" * 5000):  # older than what is kept, or from another past
             with stream(site, last=unknown) as received:
                 assert after_heartbeats(received).name == "ruleset"
 
@@ -110,6 +119,22 @@ def test_heartbeats_come_in_time_and_a_stream_ends_when_its_life_is_over(sqlite_
         assert 0.9 < time.monotonic() - began < 3
         assert names[:2] == ["heartbeat", "ruleset"]
         assert names.count("heartbeat") >= 3
+
+
+def test_a_stream_ends_when_its_key_is_revoked(sqlite_url: str) -> None:
+    with serving(sqlite_url, heartbeat_seconds=0.2) as site:
+        site.populate()
+        made = site.post("/api/v1/keys", {"name": "app", "scopes": ["sdk:read"], "environment": "production"})
+        with (
+            httpx.Client(base_url=site.url, headers={"Authorization": f"Bearer {made['secret']}"}, timeout=5) as http,
+            http.stream("GET", STREAM) as answer,
+        ):
+            received = events(answer)
+            assert after_heartbeats(received).name == "ruleset"
+            site.http.delete(f"/api/v1/keys/{made['id']}")
+            began = time.monotonic()
+            assert {event.name for event in received} <= {"heartbeat"}
+            assert time.monotonic() - began < 4
 
 
 def test_the_service_ends_at_once_while_streams_are_open(sqlite_url: str) -> None:

@@ -157,12 +157,14 @@ def compile_ruleset(
 
 
 def apply_patch(ruleset: Ruleset, patch: Patch) -> Ruleset | None:
-    """Return the ruleset after a patch; None when the patch is not for this revision or has an unknown schema."""
-    if patch.schema != SCHEMA or patch.base != ruleset.revision or patch.revision <= patch.base:
+    """Return the ruleset after a patch; None when the patch is not for this edition or has an unknown schema."""
+    fits = (patch.base, patch.base_edition) == (ruleset.revision, ruleset.edition)
+    if patch.schema != SCHEMA or not fits or patch.revision <= patch.base:
         return None
     return msgspec.structs.replace(
         ruleset,
         revision=patch.revision,
+        edition=patch.edition,
         flags=_patched(ruleset.flags, patch.flags),
         cohorts=_patched(ruleset.cohorts, patch.cohorts),
         metrics=_patched(ruleset.metrics, patch.metrics),

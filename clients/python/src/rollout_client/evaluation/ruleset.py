@@ -101,7 +101,10 @@ class RulesetMetric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one environment serves, compiled whole, immutable, numbered by `revision`."""
+    """Everything one environment serves, compiled whole, immutable, numbered by `revision`.
+
+    `edition` is made anew for each published ruleset: numbers repeat when a database is restored, editions never.
+    """
 
     environment: str
     revision: int
@@ -110,10 +113,11 @@ class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, RulesetMetric] = {}
     schema: int = SCHEMA
     algorithm: str = ALGORITHM
+    edition: str = ""
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed from `base` to `revision`; None removes a key."""
+    """What changed from `base` (of `base_edition`) to `revision`; None removes a key."""
 
     base: int
     revision: int
@@ -121,6 +125,8 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True):
     cohorts: dict[str, RulesetCohort | None] = {}
     metrics: dict[str, RulesetMetric | None] = {}
     schema: int = SCHEMA
+    base_edition: str = ""
+    edition: str = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,3 +134,4 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: int
     engine_age_ms: int | None = None
+    edition: str = ""
