@@ -8,8 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+import yaml
 
+from rollout.db.world import World
+from rollout.domain.cohort import Cohort
+from rollout.domain.flag import Flag
+from rollout.domain.metric import Metric
+from rollout.domain.plan import RolloutDocument
+from rollout.domain.plan_problems import rollout_problems
 from rollout.settings import Settings
 from tests.journeys.service import ADMIN, Service
 
@@ -79,3 +87,18 @@ def test_every_setting_is_in_the_table() -> None:
 def test_every_file_it_links_to_exists() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (Path(__file__).parents[2] / target).exists(), target
+
+
+def test_the_whole_plan_is_one_that_can_be_saved() -> None:
+    document = msgspec.convert(yaml.safe_load(README.split("## A whole plan")[1].split("```\n")[1]), RolloutDocument)
+    metrics = {key: Metric(key=key, kind="proportion", event=key) for key in ("error_rate", "thumbs_down")}
+    metrics["answer_correct"] = Metric(
+        key="answer_correct", kind="proportion", event="correct", direction="higher_is_better"
+    )
+    world = World(
+        flags={"support-answer": Flag(key="support-answer", variants={"v7": 7, "v8": 8}, default_variant="v7")},
+        cohorts={"staff": Cohort(key="staff", units=("ann",))},
+        metrics=metrics,
+        environments=frozenset({"production"}),
+    )
+    assert rollout_problems(document, world) == []
