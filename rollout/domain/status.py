@@ -20,7 +20,10 @@ class NextChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of GET /rollouts/{id}/status: for people on call and for programs."""
+    """The answer of GET /rollouts/{id}/status: for people on call and for programs.
+
+    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort.
+    """
 
     id: str
     flag: str
@@ -30,6 +33,7 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     stage: str
     percentage: float
+    cohort: str | None
     killed: bool
     guarded: bool
     proven: bool
@@ -60,6 +64,8 @@ def status_of(
     held = decision.reasons if live and decision is not None and decision.kind == "hold" else ()
     if live and state.blind:
         held = (Reason("blind", "the engine could not see its evidence for a whole lease; nobody is exposed"), *held)
+    if live and state.withheld:
+        held = (Reason("withheld", "the flag was killed; nobody is exposed until the rollout is resumed"),)
     return RolloutStatus(
         id=identity[0],
         flag=document.flag,
@@ -68,7 +74,8 @@ def status_of(
         candidate=document.candidate,
         status=state.status,
         stage=stage_name(document, state.stage),
-        percentage=0.0 if killed and state.status != "completed" else percentage_now(document, state),
+        percentage=0.0 if killed else percentage_now(document, state),
+        cohort=_cohort(document, state),
         killed=killed,
         guarded=bool(document.guardrails),
         proven=bool(document.guardrails) and not state.unproven_stages,
@@ -84,6 +91,12 @@ def status_of(
         judged_at=judged_at,
         revision=identity[1],
     )
+
+
+def _cohort(document: RolloutDocument, state: State) -> str | None:
+    """Whose percentage it is, when not everyone's."""
+    present = state.status in EXPOSED and 0 <= state.stage < len(document.stages)
+    return document.stages[state.stage].cohort if present else None
 
 
 def _next_change(document: RolloutDocument, state: State) -> NextChange | None:

@@ -1,0 +1,47 @@
+"""What status says in the statuses that people misread most."""
+
+import msgspec
+
+from rollout.domain import transition
+from rollout.domain.rollout import State
+from rollout.domain.status import RolloutStatus, status_of
+from tests.core.domain.plans import at, rollout
+
+STAGES = [{"name": "pilot", "cohort": "staff", "percentage": 100}, {"name": "canary", "percentage": 10}]
+PLAN = rollout(stages=STAGES)
+
+
+def status(state: State, *, killed: bool = False) -> RolloutStatus:
+    return status_of(("ro_1", 1), PLAN, state, None, killed=killed)
+
+
+def test_a_cohorts_percentage_is_said_to_be_the_cohorts() -> None:
+    running = transition.start(PLAN, State(), "at_1", at(0))
+    assert (status(running).percentage, status(running).cohort) == (100, "staff")
+    following = status(running).next_change
+    assert following is not None
+    assert (following.to, following.percentage, following.not_before) == ("canary", 10, at(600))
+    opened = transition.advance(PLAN, running, "at_2", at(700), proven=True)
+    assert (status(opened).percentage, status(opened).cohort) == (10, None)
+    assert not status(opened).proven, "a whole cohort has no control, so its stage proved nothing"
+
+
+def test_a_killed_flag_serves_the_candidate_to_nobody_whatever_the_rollout_says() -> None:
+    completed = transition.complete(transition.start(PLAN, State(), "at_1", at(0)), at(9))
+    assert status(completed).percentage == 100
+    assert status(completed, killed=True).percentage == 0
+
+
+def test_what_a_kill_withheld_is_the_first_thing_it_says() -> None:
+    running = transition.start(PLAN, State(), "at_1", at(0))
+    killed = transition.pause(running, at(5), "the flag was killed", withheld=True)
+    assert [reason.code for reason in status(killed).held] == ["withheld"]
+    assert status(killed).percentage == 0
+    assert status(killed).next_change is None
+
+
+def test_a_blind_rollout_says_so() -> None:
+    running = transition.start(PLAN, State(), "at_1", at(0))
+    blind = transition.lapse(running, at(60))
+    assert (status(blind).held[0].code, status(blind).percentage) == ("blind", 0)
+    assert msgspec.json.encode(status(blind))
