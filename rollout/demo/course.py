@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from rollout.demo.apps import Apps
 from rollout.demo.documents import Ramp, environment, ramps, shared
@@ -12,6 +13,8 @@ from rollout.demo.service import Api
 from rollout.demo.traffic import SPEED
 
 ENDED = ("completed", "rolled_back", "cancelled")
+JUST_BEGUN = 2.0
+"""Seconds after a change of stage in which nobody expects numbers yet."""
 
 
 @dataclass
@@ -29,6 +32,20 @@ class Track:
         """Whether the service has ended the rollout."""
         return self.status["status"] in ENDED
 
+    @property
+    def age(self) -> float:
+        """Seconds from the last change to the last look, both by the service's clock; 0 or less: not looked since."""
+        judged = self.status["judged_at"]
+        if not self.transitions or judged is None:
+            return 0.0
+        changed = datetime.fromisoformat(self.transitions[-1]["change"]["at"])
+        return (datetime.fromisoformat(judged) - changed).total_seconds()
+
+    @property
+    def just_begun(self) -> bool:
+        """Whether it runs in a stage of which there can hardly be anything to say."""
+        return self.status["status"] == "running" and self.age < JUST_BEGUN
+
 
 @dataclass
 class Traffic:
@@ -39,6 +56,13 @@ class Traffic:
     lost: dict[int, int] = field(default_factory=dict)
     flushes: dict[int, list[Flush]] = field(default_factory=dict)
     exchange: Exchange | None = None
+
+
+class Took(NamedTuple):
+    """How much it took until every rollout had ended for every client: seconds, and requests of all processes."""
+
+    seconds: float
+    requests: int
 
 
 class Course:

@@ -1,18 +1,21 @@
 """The lines that stay: what this is, each change when it happens, and how it ended."""
 
+import math
 import re
 from typing import Any
 
-from rollout.demo.course import Course, Track
+from rollout.demo.course import Course, Took, Track
 from rollout.demo.data import correct_rate, questions
 from rollout.demo.design import Figure, sentence
+from rollout.demo.documents import ramps
 from rollout.demo.outcome import CULPRIT, Result
 from rollout.demo.screen import Line, Span
 from rollout.demo.traffic import SPEED, USERS
 
 WIDTH_OF_NAME = 7
-INDENT = " " * 17
-COUNTS = re.compile(r"\d+/\d+ \(([\d.]+ %)\)")
+REASON_INDENT = " " * 10
+COUNTS = re.compile(r"\d+/(\d+) \(([\d.]+ %)\)")
+"""Events and requests with their rate, in a reason."""
 
 
 def beginning(processes: int) -> list[Line]:
@@ -37,8 +40,8 @@ def beginning(processes: int) -> list[Line]:
 
 
 def preparing() -> list[Line]:
-    """Shown while the service starts."""
-    return [(Span(" starting a service, and simulating the plans with the true rates ...", "dim"),)]
+    """Said while the service starts."""
+    return [(Span(" Starting a service, and meanwhile simulating the plans with the true rates ...", "dim"),)]
 
 
 def started(url: str, figure: Figure) -> list[Line]:
@@ -46,6 +49,19 @@ def started(url: str, figure: Figure) -> list[Line]:
     return [
         (Span(f" By simulation, {sentence(figure)}.", "dim"),),
         (Span(" The service listens at "), Span(url, "bold")),
+        (Span(" Posting the plans and starting the app processes ...", "dim"),),
+        (),
+    ]
+
+
+def legend() -> list[Line]:
+    """What the evidence in the panel means, with the levels of the plans."""
+    levels = ramps()[0].rollout.analysis
+    gate, line = levels.alpha_advance, levels.alpha_rollback
+    return [
+        (Span(" Evidence (natural log; "), Span(f"{-math.log(line):.1f} = 1 in {1 / line:.0f}", "bold"), Span(")")),
+        (Span(f"   proof of safety, of correct answers: {-math.log(gate):.1f} opens the gate of the stage"),),
+        (Span(f"   of harm, of all guardrails together (weighted mean): {-math.log(line):.1f} takes it back"),),
         (),
     ]
 
@@ -59,7 +75,7 @@ def change(track: Track, transition: dict[str, Any], elapsed: float) -> list[Lin
     match what["step"]:
         case "roll_back":
             text = f" ◀◀ ROLLED BACK from {what['from_percentage']:g} % to nobody "
-            return [(), (when, name, Span(text, "alarm")), *[(Span(f"{INDENT}{each}", "red"),) for each in reasons], ()]
+            return [(), (when, name, Span(text, "alarm")), *[_because(each) for each in reasons], ()]
         case "complete":
             text = f" ▶▶ COMPLETED: everybody has {track.ramp.rollout.candidate} "
             return [(when, name, Span(text, "done"))]
@@ -72,6 +88,10 @@ def change(track: Track, transition: dict[str, Any], elapsed: float) -> list[Lin
             return [(when, name, Span(f"{other}: {what['reason']}", "yellow"))]
 
 
+def _because(reason: str) -> Line:
+    return (Span(REASON_INDENT + COUNTS.sub(r"\2 of \1", reason), "red"),)
+
+
 def everywhere(track: Track, result: Result) -> Line:
     """How long it took until the last client followed, and how many users were concerned."""
     soon = "never" if result.seconds_to_every_client is None else f"{result.seconds_to_every_client:.2f} s"
@@ -81,7 +101,7 @@ def everywhere(track: Track, result: Result) -> Line:
     )
 
 
-def ending(course: Course, results: dict[str, Result], wrong: list[str], elapsed: float) -> list[Line]:
+def ending(course: Course, results: dict[str, Result], wrong: list[str], took: Took) -> list[Line]:
     """How all of it ended."""
     lines: list[Line] = [
         (),
@@ -91,7 +111,7 @@ def ending(course: Course, results: dict[str, Result], wrong: list[str], elapsed
     ]
     if wrong:
         return [*lines, *[(Span(f" {each}", "red"),) for each in wrong]]
-    text = f" All three as they must, after {elapsed:.0f} s and {course.traffic.requests:,} requests. "
+    text = f" All three as they must, after {took.seconds:.1f} s and {took.requests:,} requests. "
     return [*lines, (Span(text, "done"),)]
 
 
@@ -111,4 +131,4 @@ def _inline(reasons: list[str]) -> Line:
     """The rates that opened the gate, without the counts behind them."""
     gate = f"{CULPRIT}: passed: "
     passed = [each.removeprefix(gate) for each in reasons if each.startswith(gate)]
-    return tuple(Span("  " + COUNTS.sub(r"\1", each), "dim") for each in passed)
+    return tuple(Span("  " + COUNTS.sub(r"\2", each), "dim") for each in passed)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import msgspec
 
-from rollout.demo.course import Course, Track, Traffic
+from rollout.demo.course import Course, Took, Track, Traffic
 from rollout.demo.design import Figure
 from rollout.demo.documents import EXPECTED, environment
 from rollout.demo.reports import Flush
@@ -106,16 +106,16 @@ def deviations(track: Track, found: Result) -> list[str]:
     return wrong
 
 
-def summary(course: Course, results: Mapping[str, Result], wrong: Sequence[str], measured: tuple[Figure, float]) -> str:
-    """One JSON object; `measured` is the probability by design, and the seconds that the rollouts took."""
-    figure, elapsed = measured
+def summary(course: Course, results: Mapping[str, Result], wrong: Sequence[str], measured: tuple[Figure, Took]) -> str:
+    """One JSON object; `measured` is the probability by design, and what the rollouts took."""
+    figure, took = measured
     whole = {
         "holds": not wrong,
         "deviations": wrong,
         "rollouts": results,
         "probability": {"estimate": figure.estimate, "at_least": figure.bound, "simulated": figure.replications},
-        "seconds": round(elapsed, 1),
-        "requests": course.traffic.requests,
+        "seconds": round(took.seconds, 1),
+        "requests": took.requests,
         "clients": course.processes,
         "evidence_lost": sum(course.traffic.lost.values()),
     }

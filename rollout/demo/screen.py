@@ -95,6 +95,11 @@ class Screen:
         columns = shutil.get_terminal_size((100, 40)).columns if self._live else 100
         return max(NARROWEST, min(WIDEST, columns - 1))
 
+    @property
+    def rows(self) -> int:
+        """Lines that a panel may have: what does not fit could not be erased again."""
+        return shutil.get_terminal_size((100, 40)).lines - 1
+
     def say(self, *lines: Line) -> None:
         """Print lines that stay, above the panel; long ones are wrapped."""
         pieces = [piece for line in lines for piece in wrap(line, self.width)]
@@ -117,8 +122,9 @@ class Screen:
         return f"\x1b[{len(self._panel)}F\x1b[J" if self._panel else ""
 
     def _drawn(self) -> str:
-        rows = shutil.get_terminal_size((100, 40)).lines - 1
-        self._panel = self._panel[:rows]  # what does not fit could not be erased again
+        if len(self._panel) > self.rows:
+            hidden = (Span(f" … and {len(self._panel) - self.rows + 1} more lines in a taller terminal", "yellow"),)
+            self._panel = [*self._panel[: max(0, self.rows - 1)], hidden]
         return "".join(f"{self._text(fit(line, self.width))}\n" for line in self._panel)
 
     def _text(self, line: Line) -> str:

@@ -61,7 +61,7 @@ def test_all_three_rollouts_end_as_they_must_according_to_the_public_api() -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_no_process_behind(sign: signal.Signals) -> None:
-    demo = subprocess.Popen(DEMO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    demo = subprocess.Popen(DEMO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     started: set[int] = set()
     deadline = time.monotonic() + 60
     while len(started) < 3 and time.monotonic() < deadline:  # the service and two app processes
@@ -70,8 +70,30 @@ def test_an_interrupted_demonstration_leaves_no_process_behind(sign: signal.Sign
     assert len(started) == 3
     demo.send_signal(sign)
     demo.send_signal(sign)  # an impatient person; the way out is not cut short
-    assert demo.wait(30) == 130
+    _, said = demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    assert said.split() == ["stopping", "...", "stopped"]
     assert not any(alive(process) for process in started)
+
+
+def test_something_is_said_at_once_and_then_of_each_step() -> None:
+    begun = time.monotonic()
+    demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert demo.stdout is not None
+    assert demo.stdout.readline() == " Loading the demonstration ...\n"
+    first = time.monotonic() - begun
+    said = ""
+    while "Posting the plans" not in said:
+        said += demo.stdout.readline()
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=30)
+    assert first < (time.monotonic() - begun) / 2
+    assert "Starting a service" in said
+
+
+def test_the_help_shows_the_defaults() -> None:
+    done = subprocess.run([*DEMO, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "how many app processes share the traffic (default: 2)" in " ".join(done.stdout.split())
 
 
 def test_a_service_that_does_not_start_is_a_clear_failure() -> None:

@@ -10,12 +10,15 @@ import pytest
 from rollout.demo import design
 from rollout.demo.design import Figure, figure, scenario, sentence
 from rollout.demo.documents import EXPECTED, ramps, shared
+from rollout.demo.traffic import USERS, quietest_rate
 from rollout.domain.document import duration
 from rollout.domain.environment import Environment, environment_problems
 from rollout.domain.flag import flag_problems
 from rollout.domain.metric import Metric, metric_problems
 from rollout.domain.plan_problems import rollout_problems
-from rollout.stats.simulate import simulate
+from rollout.domain.watch import margin
+from rollout.stats.margin import risk_scaled
+from rollout.stats.simulate import Scenario, SimulatedGuardrail, SimulatedStage, simulate
 
 
 class World:
@@ -72,6 +75,29 @@ def test_the_bound_is_the_clopper_pearson_bound_less_the_level_of_the_alarms() -
     found = figure(300)
     alarms = sum(ramp.rollout.analysis.alpha_srm for ramp in ramps())
     assert found == Figure(0, 300, 1.0, pytest.approx(math.exp(math.log(0.05) / 300) - alarms))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_the_noisy_design_effect_covers_the_requests_per_unit_that_divide_a_gate_without_events(stage: int) -> None:
+    """Nothing fails, so the gate of the error rate is divided by at least these; and it opens in time."""
+    plan = ramps()[0].rollout
+    guardrail = next(each for each in plan.guardrails if each.metric == "error_rate")
+    percentages = [each.percentage for each in plan.stages]
+    gate = risk_scaled(
+        margin(guardrail.max_regression), "lower_is_better", [*percentages, percentages[-1]][stage + 1], percentages[-1]
+    )
+    alone = Scenario(
+        stages=(SimulatedStage(percentages[stage]),),
+        guardrails=(SimulatedGuardrail(0.0, 0.0, gate, "lower_is_better"),),
+        requests_per_tick=quietest_rate() * design.SECONDS_PER_TICK,
+        horizon=30,
+        alpha_advance=plan.analysis.alpha_advance**design.NOISY_DESIGN_EFFECT,
+        risk_scaled=False,
+    )
+    [requests] = simulate(alone, 1, np.random.default_rng(1)).candidate_requests  # no chance in it: nothing fails
+    users = USERS * percentages[stage] / 100
+    assert simulate(alone, 1, np.random.default_rng(1)).completed.all()
+    assert 1.0 < requests / (users * (1.0 - (1.0 - 1.0 / users) ** requests)) < 1.3 < design.NOISY_DESIGN_EFFECT
 
 
 def test_a_noisy_design_effect_delays_and_changes_no_outcome() -> None:
