@@ -31,12 +31,13 @@ class Switch(Document, frozen=True, kw_only=True):
 
 
 class FlagStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag in one environment: what happened to it there."""
+    """A flag in one environment: what happened to it there. `already`: it was killed before."""
 
     flag: str
     environment: str
     killed: bool
     state: FlagState
+    already: bool = False
 
 
 def problems(flag: Flag, before: Flag | None, world: World) -> list[Problem]:
@@ -145,8 +146,10 @@ async def kill_flag(
 ) -> FlagStatus:
     """Serve the default variant to everyone in an environment, now; pauses the rollout that runs there."""
     caller.require(data.environment)
+    asked = service.control.now()
     state = await switch.kill(service.control, key, data.environment, caller.name, data.reason)
-    return FlagStatus(flag=key, environment=data.environment, killed=state.killed, state=state)
+    already = state.killed_at is not None and state.killed_at < asked
+    return FlagStatus(flag=key, environment=data.environment, killed=state.killed, state=state, already=already)
 
 
 @post("/{key:str}/restore", status_code=200, opt=admits("operator"), responses=REFUSALS)

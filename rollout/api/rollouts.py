@@ -22,9 +22,10 @@ from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain.decide import Outcome
 from rollout.domain.document import Document
+from rollout.domain.flag import FlagState
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
-from rollout.domain.rollout import ALLOWED, State, Status, stage_name
+from rollout.domain.rollout import ALLOWED, State, Status
 from rollout.domain.status import RolloutStatus, status_of
 from rollout.engine import commands
 from rollout.engine.commands import Act, units_exposed
@@ -52,7 +53,7 @@ class ActRequest(Document, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout in a list."""
+    """A rollout in a list; `percentage` of the stage's population has the candidate now."""
 
     id: str
     flag: str
@@ -61,6 +62,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     candidate: str
     status: str
     stage: str
+    percentage: float
     revision: int
     author: str
     created_at: datetime
@@ -109,7 +111,10 @@ async def list_rollouts(
     asked = environment or caller.key.environment
     async with service.control.database.read() as session:
         rows = await rollouts.page(session, environment=asked, flag=flag, status=status)
-    return [_summary(row) for row in rows]
+        states = {
+            where: await flag_states.of_environment(session, where) for where in {row.environment for row in rows}
+        }
+    return [_summary(row, states[row.environment].get(row.flag, FlagState())) for row in rows]
 
 
 @post("/", opt=EDIT, responses=REFUSALS)
@@ -121,7 +126,7 @@ async def create_rollout(
     identifier = await commands.create(service.control, data, caller.name)
     async with service.control.database.read() as session:
         row = await _find(session, caller, identifier)
-        return tagged(_record(row), row.revision, 201)
+        return tagged(await _record(session, row), row.revision, 201)
 
 
 @get("/{rollout:str}", opt=VIEW, responses=REFUSALS)
@@ -131,7 +136,7 @@ async def get_rollout(
     """One rollout whole; its revision is the ETag."""
     async with service.control.database.read() as session:
         row = await _find(session, caller, rollout)
-        return tagged(_record(row), row.revision)
+        return tagged(await _record(session, row), row.revision)
 
 
 @get("/{rollout:str}/status", opt=VIEW, responses=REFUSALS)
@@ -222,7 +227,8 @@ async def _find(session: Session, caller: Caller, identifier: str) -> RolloutRow
     return row
 
 
-def _summary(row: RolloutRow) -> Summary:
+def _summary(row: RolloutRow, flag: FlagState) -> Summary:
+    now = status_of((row.id, row.revision), row.document, row.state, None, killed=flag.killed)
     return Summary(
         id=row.id,
         flag=row.flag,
@@ -230,7 +236,8 @@ def _summary(row: RolloutRow) -> Summary:
         baseline=row.document.baseline,
         candidate=row.document.candidate,
         status=row.status,
-        stage=stage_name(row.document, row.state.stage),
+        stage=now.stage,
+        percentage=now.percentage,
         revision=row.revision,
         author=row.author,
         created_at=row.created_at,
@@ -239,8 +246,9 @@ def _summary(row: RolloutRow) -> Summary:
     )
 
 
-def _record(row: RolloutRow) -> RolloutRecord:
-    summary = msgspec.structs.asdict(_summary(row))
+async def _record(session: Session, row: RolloutRow) -> RolloutRecord:
+    flag = await flag_states.find(session, row.flag, row.environment)
+    summary = msgspec.structs.asdict(_summary(row, flag))
     return RolloutRecord(**summary, document=row.document, metrics=row.metrics, state=row.state)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from rollout.cli.files import Authored
 from rollout.cli.remote import Api, Refused
 from rollout.domain.cohort import Cohort
-from rollout.domain.document import content_hash
+from rollout.domain.document import canonical, content_hash
 from rollout.domain.environment import Environment
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
@@ -68,7 +68,7 @@ def apply(api: Api, documents: Sequence[Authored], wanted: Wanted) -> Iterator[S
 def _keyed(api: Api, document: Environment | Cohort | Metric | Flag | Plan) -> str:
     address = f"{_ADDRESSES[type(document)]}/{document.key}"
     stored = api.find(address)
-    if stored is not None and msgspec.convert(stored, type(document)) == document:
+    if stored is not None and canonical(msgspec.convert(stored, type(document))) == canonical(document):
         return f"{_name(document)}: unchanged"
     api.ask("PUT", address, msgspec.to_builtins(document))
     return f"{_name(document)}: {'created' if stored is None else 'changed'}"

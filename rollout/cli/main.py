@@ -4,15 +4,16 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
 
 from rollout import __version__
-from rollout.cli import show
+from rollout.cli import acts, show, trail
 from rollout.cli.apply import Wanted
 from rollout.cli.apply import apply as bring
+from rollout.cli.choose import Name, Somewhere, newest
 from rollout.cli.files import BadFile, read
 from rollout.cli.keys import keys
 from rollout.cli.remote import Api, Refused
@@ -75,34 +76,52 @@ def apply(
 
 @app.command()
 def status(
-    rollout: Annotated[str, typer.Argument(metavar="ID|FLAG", help="A rollout's id, or a flag: its newest rollouts.")],
-    environment: Annotated[str | None, typer.Option("--environment", "-e", help="Only this environment.")] = None,
+    rollout: Annotated[
+        str | None, typer.Argument(metavar="[ID|FLAG]", help="A rollout's id, or a flag: its newest rollouts.")
+    ] = None,
+    environment: Somewhere = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Say where a rollout stands: the percentage now, the next change, why it is held, what is still needed."""
+    """Say where a rollout stands: the percentage now, the next change, why it is held, what is still needed.
+
+    Without a name: lists the newest rollouts.
+    """
+    if rollout is None:
+        trail.every(environment=environment, as_json=as_json)
+        return
     with Api() as api:
-        found = [api.get(f"/rollouts/{name}/status") for name in _rollouts(api, rollout, environment)]
+        found = [api.get(f"/rollouts/{name}/status") for name in newest(api, rollout, environment)]
     if as_json:
         typer.echo(json.dumps(found[0] if len(found) == 1 else found))
     else:
         typer.echo("\n\n".join(show.text(each) for each in found))
 
 
+acts.add_to(app)
+trail.add_to(app)
+
+
 @app.command()
-def replay(rollout: Annotated[str, typer.Argument(metavar="ID", help="A rollout's id.")]) -> None:
+def replay(rollout: Name, environment: Somewhere = None) -> None:
     """Make every recorded decision of a rollout again from its log; exit code 1 unless all come out the same."""
     with Api() as api:
-        found = api.get(f"/rollouts/{rollout}/replay")
-    if not found["exact"]:
-        _refuse(f"{found['ticks']} looks made again; these came out otherwise: {found['differing']}")
-    typer.echo(f"{found['ticks']} looks made again; every one came out as it was recorded")
+        found = {name: api.get(f"/rollouts/{name}/replay") for name in newest(api, rollout, environment)}
+    for name, each in found.items():
+        made = f"{name}: {each['ticks']} looks made again"
+        if each["exact"]:
+            typer.echo(f"{made}; every one came out as it was recorded")
+        else:
+            typer.echo(f"{made}; these came out otherwise: {each['differing']}", err=True)
+    if not all(each["exact"] for each in found.values()):
+        raise SystemExit(1)
 
 
 @app.command()
 def kill(flag: str, environment: Environment, reason: Reason = "") -> None:
     """Serve a flag's default variant to everyone in an environment, now."""
-    _switch("kill", flag, environment, reason)
-    typer.echo(f"{flag} is killed in {environment}: everyone gets its default variant")
+    done = _switch("kill", flag, environment, reason)
+    already = " (already)" if done["already"] else ""
+    typer.echo(f"{flag} is killed in {environment}{already}: everyone gets its default variant")
 
 
 @app.command()
@@ -118,21 +137,9 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _switch(way: str, flag: str, environment: str, reason: str) -> None:
+def _switch(way: str, flag: str, environment: str, reason: str) -> Any:
     with Api() as api:
-        api.ask("POST", f"/flags/{flag}/{way}", {"environment": environment, "reason": reason})
-
-
-def _rollouts(api: Api, name: str, environment: str | None) -> list[str]:
-    """The rollout of this id, or the newest one of a flag in each environment."""
-    if api.find(f"/rollouts/{name}") is not None:
-        return [name]
-    newest: dict[str, str] = {}
-    for each in api.get("/rollouts", flag=name, environment=environment):
-        newest.setdefault(each["environment"], each["id"])
-    if not newest:
-        raise Refused(f"there is no rollout {name!r}, and no rollout of a flag {name!r} here")
-    return list(newest.values())
+        return api.ask("POST", f"/flags/{flag}/{way}", {"environment": environment, "reason": reason})
 
 
 def _refuse(message: str) -> NoReturn:

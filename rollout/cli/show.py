@@ -9,6 +9,36 @@ def text(status: dict[str, Any]) -> str:
     return "\n".join(_lines(status))
 
 
+def summary(rollout: dict[str, Any]) -> str:
+    """One rollout in a line of a list."""
+    what = f"{rollout['flag']} {rollout['baseline']} -> {rollout['candidate']} in {rollout['environment']}"
+    return f"{rollout['id']}  {_words(rollout['status']):<11} {rollout['percentage']:>5g} %  {what}"
+
+
+def change(made: dict[str, Any]) -> str:
+    """One transition: the step, and the statuses and percentages it led from and to."""
+    status = _way(_words(made["from_status"]), _words(made["to_status"]))
+    share = _way(f"{made['from_percentage']:g} %", f"{made['to_percentage']:g} %")
+    return f"{_words(made['step'])}: {status}, {share}"
+
+
+def entry(recorded: dict[str, Any]) -> str:
+    """One row of the audit trail."""
+    where = f" in {recorded['environment']}" if recorded["environment"] else ""
+    detail = recorded["detail"]
+    reason = detail.get("reason") if isinstance(detail, dict) else None
+    why = f": {reason}" if reason else ""
+    return f"{recorded['at']}  {recorded['action']}  {recorded['target']}{where}  by {recorded['actor']}{why}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _way(before: str, after: str) -> str:
+    return after if before == after else f"{before} -> {after}"
+
+
 def _lines(status: dict[str, Any]) -> Iterator[str]:
     what = f"{status['flag']} {status['baseline']} -> {status['candidate']} in {status['environment']}"
     yield f"{status['id']}  {what}"
@@ -25,7 +55,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     for reason in status["held"]:
         yield f"  held   {reason['message']}"
     if status["awaiting_approval"]:
-        yield "  needs  an approval: POST .../actions/approve with a key of the scope 'approver'"
+        yield f"  needs  an approval: rollout approve {status['id']}, with a key of the scope 'approver'"
     if status["breach"] is not None:
         breach = status["breach"]
         yield f"  breach {breach['metric']}: evidence {breach['log_e']:.2f} >= {breach['threshold']:.2f}"

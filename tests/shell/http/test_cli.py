@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import pytest
 
-from rollout.cli.main import main
-from tests.shell.http.server import ADMIN, Site
+from tests.shell.http.command import Run
+from tests.shell.http.server import Site
 
 DOCUMENTS = """
 kind: Rollout
@@ -51,36 +50,6 @@ event: the request failed
 kind: Environment
 key: production
 """
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Run(Protocol):
-    def __call__(self, *arguments: str) -> Result: ...
-
-
-@pytest.fixture
-def run(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`rollout ARGUMENTS` in this process, with the admin key."""
-    monkeypatch.setenv("ROLLOUT_URL", site.url)
-    monkeypatch.setenv("ROLLOUT_KEY", ADMIN)
-
-    def command(*arguments: str) -> Result:
-        monkeypatch.setattr("sys.argv", ["rollout", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        out, err = capsys.readouterr()
-        served = ("[info", "[error", "[warning")  # the service of the test logs into the same process
-        lines = [line for line in out.splitlines() if not any(word in line for word in served)]
-        return Result(code if isinstance(code, int) else 0, "\n".join(lines), err)
-
-    return command
 
 
 @pytest.fixture
@@ -205,7 +174,9 @@ def test_kill_and_restore_go_through_the_service(site: Site, run: Run, files: Pa
     state = site.http.get("/api/v1/flags/assistant/state?environment=production").json()
     assert state["state"]["kill_reason"] == "smoke"
     assert "paused, stage pilot, 0 % on on (killed)" in run("status", "assistant").out
+    assert run("kill", "assistant", "-e", "production").out.startswith("assistant is killed in production (already):")
     assert run("restore", "assistant", "-e", "production").code == 0
+    assert "(already)" not in run("kill", "assistant", "-e", "production").out
     gone = run("kill", "gone", "-e", "production")
     assert (gone.code, gone.err.strip()) == (1, "there is no flag 'gone'")
 
