@@ -55,6 +55,7 @@ class Service:
     def __init__(self) -> None:
         self.body: bytes | None = json.dumps(document()).encode()
         self.revision = 1
+        self.edition = ""
         self.engine_age: int | None = 0
         self.refuses_stream = False
         self.hangs = threading.Event()
@@ -72,6 +73,10 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def tag(self) -> str:
+        return f"{self.revision}.{self.edition}" if self.edition else str(self.revision)
+
     def up(self) -> None:
         handler = type("Bound", (_Handler,), {"service": self})
         self._server = _Server(("127.0.0.1", self._port), handler)
@@ -86,10 +91,11 @@ class Service:
 
     def serve(self, ruleset: dict[str, Any], announce: bool = True) -> None:
         self.body, self.revision = json.dumps(ruleset).encode(), ruleset["revision"]
+        self.edition = ruleset.get("edition", "")
         if announce:
-            self.push("ruleset", self.body, self.revision)
+            self.push("ruleset", self.body, self.tag)
 
-    def push(self, event: str, data: bytes, identity: int | None = None) -> None:
+    def push(self, event: str, data: bytes, identity: int | str | None = None) -> None:
         head = b"" if identity is None else f"id: {identity}\n".encode()
         self.push_raw(head + f"event: {event}\n".encode() + b"data: " + data + b"\n\n")
 
@@ -98,7 +104,8 @@ class Service:
             stream.put(raw)
 
     def heartbeat(self) -> bytes:
-        data = json.dumps({"revision": self.revision, "engine_age_ms": self.engine_age}).encode()
+        said = {"revision": self.revision, "edition": self.edition, "engine_age_ms": self.engine_age}
+        data = json.dumps(said).encode()
         return b"event: heartbeat\ndata: " + data + b"\n\n"
 
     def drop_streams(self) -> None:
@@ -208,8 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _ruleset(self) -> None:
         service = self.service
         headers = {} if service.engine_age is None else {"Rollout-Engine-Age": str(service.engine_age)}
-        headers["ETag"] = f'"{service.revision}"'
-        if self.headers.get("If-None-Match") == f'"{service.revision}"':
+        headers["ETag"] = f'"{service.tag}"'
+        if self.headers.get("If-None-Match") == f'"{service.tag}"':
             self._answer(304, b"", headers)
         else:
             self._answer(200, service.body or b"", headers)
@@ -225,9 +232,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         try:
             self.wfile.write(service.heartbeat())
-            if self.headers.get("Last-Event-ID") != str(service.revision):
+            if self.headers.get("Last-Event-ID") != service.tag:
                 data = (service.body or b"").replace(b"\n", b" ")
-                self.wfile.write(f"id: {service.revision}\nevent: ruleset\ndata: ".encode() + data + b"\n\n")
+                self.wfile.write(f"id: {service.tag}\nevent: ruleset\ndata: ".encode() + data + b"\n\n")
             while (event := events.get()) is not None:
                 self.wfile.write(event)
         except OSError:

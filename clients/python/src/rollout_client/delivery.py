@@ -1,4 +1,7 @@
-"""Brings rulesets: a stream of changes, and polling for as long as the stream cannot be had."""
+"""Brings rulesets: a stream of changes, and polling for as long as the stream cannot be had.
+
+Which ruleset one is, its edition says: numbers start again when a database is restored (decision record 0001, Ruleset).
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ _PATIENCE = 2.0
 """Seconds the stream waits for the first fetch, so that one of them brings the ruleset and not both."""
 
 _Document = TypeVar("_Document")
+_Identity = tuple[str, int]
+"""Edition and revision. A service from before there were editions leaves the first empty."""
 
 
 class Delivery:
@@ -34,7 +39,9 @@ class Delivery:
         self._options = options
         self._reporter = reporter
         self._fetched = asyncio.Event()
-        self._refused: int | None = None
+        self._refused: _Identity | None = None
+        self._tag = ""
+        self._heard: tuple[_Identity, float] | None = None
 
     async def poll(self, http: httpx.AsyncClient) -> None:
         """Fetch now, and again at every interval while the stream is not open; never returns."""
@@ -57,11 +64,9 @@ class Delivery:
             self.stream = "polling"
             await asyncio.sleep(delay(failures, self._options.backoff_first, self._options.backoff_longest))
 
-    async def _fetch(self, http: httpx.AsyncClient) -> None:
-        headers = {}
-        revision = self._known()
-        if revision is not None:
-            headers["If-None-Match"] = f'"{revision}"'
+    async def _fetch(self, http: httpx.AsyncClient, whole: bool = False) -> None:
+        known = self._known()
+        headers = {"If-None-Match": f'"{self._tag}"'} if known and self._tag and not whole else {}
         changes = self._served.changes
         try:
             answer = await http.get("/sdk/v1/ruleset", headers=headers)
@@ -69,21 +74,21 @@ class Delivery:
             self._reporter.trouble("fetch", f"the ruleset cannot be fetched: {explain(error)}")
             return
         if answer.status_code == 304:
-            self._served.vouch(_age(answer))
+            if self._served.changes == changes:  # else it speaks of a ruleset that is served no more
+                self._served.vouch(_age(answer))
         elif answer.status_code == 200:
             ruleset = self._decode(answer.content, Ruleset)
-            overtaken = self._served.changes != changes and revision is not None
-            if ruleset is not None and not (overtaken and ruleset.revision < (self._known() or 0)):
-                self._adopt(ruleset, _age(answer))
+            now = self._known()
+            # What the stream brought meanwhile is newer. If it is not, the next heartbeat says so.
+            overtaken = known is not None and now is not None and self._served.changes != changes
+            if ruleset is not None and not (overtaken and now is not None and ruleset.revision <= now[1]):
+                self._adopt(ruleset, _age(answer), _opaque(answer.headers.get("ETag", "")))
         else:
             self._refuse("ruleset", answer.status_code)
 
     async def _listen(self, http: httpx.AsyncClient) -> bool:
         """Follow one stream to its end; return whether it was open."""
-        headers = {}
-        revision = self._known()
-        if revision is not None:
-            headers["Last-Event-ID"] = str(revision)
+        headers = {"Last-Event-ID": self._tag} if self._known() and self._tag else {}
         timeout = httpx.Timeout(
             self._options.answer_timeout, connect=self._options.connect_timeout, read=self._options.stream_silence
         )
@@ -106,31 +111,48 @@ class Delivery:
         if event.event == "ruleset":
             ruleset = self._decode(content, Ruleset)
             if ruleset is not None:
-                self._adopt(ruleset, None)
+                self._adopt(ruleset, self._age_heard(ruleset), event.id)
         elif event.event == "patch":
             patch = self._decode(content, Patch)
             if patch is not None and self._served.patch(patch):
+                self._tag = event.id
                 self._changed()
             else:
-                await self._fetch(http)
+                await self._fetch(http, whole=True)
         elif event.event == "heartbeat":
             heartbeat = self._decode(content, Heartbeat)
             if heartbeat is not None:
-                self._served.vouch(heartbeat.engine_age_ms)
-                known = self._known()  # None: this stream is about to bring the whole
-                if known is not None and heartbeat.revision not in (known, self._refused):
-                    await self._fetch(http)
+                await self._hear(heartbeat, http)
 
-    def _known(self) -> int | None:
-        """Return the revision that this service gave; one from disk or bootstrap may be of another database."""
+    async def _hear(self, heartbeat: Heartbeat, http: httpx.AsyncClient) -> None:
+        """Let a heartbeat vouch for the ruleset it names, and for no other; fetch the one it names when it is new."""
+        named, known = (heartbeat.edition, heartbeat.revision), self._known()
+        if heartbeat.engine_age_ms is not None:
+            self._heard = named, self._options.monotonic() - heartbeat.engine_age_ms / 1000
+        if named == known:
+            self._served.vouch(heartbeat.engine_age_ms)
+        elif known is not None and named != self._refused:  # None: this stream is about to bring the whole
+            await self._fetch(http, whole=True)
+
+    def _age_heard(self, ruleset: Ruleset) -> int | None:
+        """Return the engine's age (ms) as the heartbeat of this very ruleset told it, None when there was none."""
+        if self._heard is None or self._heard[0] != (ruleset.edition, ruleset.revision):
+            return None
+        return int((self._options.monotonic() - self._heard[1]) * 1000)
+
+    def _known(self) -> _Identity | None:
+        """Return which ruleset this service gave; one from disk or bootstrap may be of another database."""
         current = self._served.current
-        return current.compiled.revision if current is not None and current.source == "service" else None
+        if current is None or current.source != "service":
+            return None
+        return current.compiled.ruleset.edition, current.compiled.revision
 
-    def _adopt(self, ruleset: Ruleset, age_ms: int | None) -> None:
+    def _adopt(self, ruleset: Ruleset, age_ms: int | None, tag: str) -> None:
         if self._served.adopt(ruleset, "service", age_ms):
+            self._tag = tag
             self._changed()
         else:
-            self._refused = ruleset.revision
+            self._refused = ruleset.edition, ruleset.revision
 
     def _decode(self, content: bytes, kind: type[_Document]) -> _Document | None:
         try:
@@ -146,6 +168,11 @@ class Delivery:
             404: "; check the address and the environment",
         }
         self._reporter.trouble(f"{what}-{status}", f"the {what} was answered with {status}{advice.get(status, '')}")
+
+
+def _opaque(etag: str) -> str:
+    """Return what an entity tag quotes: the service's name for a ruleset, in events as well. Proxies may weaken it."""
+    return etag.removeprefix("W/").strip('"')
 
 
 def _age(answer: Any) -> int | None:

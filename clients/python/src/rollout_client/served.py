@@ -74,7 +74,7 @@ class Served:
 
     def patch(self, patch: Patch) -> bool:
         """Apply what changed; False when it does not fit what is served, and the whole ruleset must be fetched."""
-        if self.current is None:
+        if self.current is None or self.current.source != "service":
             return False
         ruleset = apply_patch(self.current.compiled.ruleset, patch)
         return ruleset is not None and self.adopt(ruleset, "service")
