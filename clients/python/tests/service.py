@@ -112,6 +112,9 @@ class Service:
         for stream in list(self.streams):
             stream.put(None)
 
+    def fault_of(self, body: bytes) -> int | str:
+        return self.faults.popleft() if self.faults else 200
+
     def counted(self, what: str) -> dict[tuple[str, str], int]:
         """Sums over all accepted batches: (attempt, arm) -> exposures, first_exposures or started."""
         sums: Counter[tuple[str, str]] = Counter()
@@ -194,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         batch = msgspec.json.decode(body, type=Batch)
-        fault = service.faults.popleft() if service.faults else 200
+        fault = service.fault_of(body)
         service.posts.append((batch.batch_id, fault))
         if fault == "cut":
             self.connection.shutdown(socket.SHUT_RDWR)

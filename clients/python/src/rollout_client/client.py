@@ -22,7 +22,6 @@ from rollout_client.fold import Folder
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Source, Status, Stream
 from rollout_client.served import Served
-from rollout_client.tally import weigh
 from rollout_client.walk import Course, walk
 
 KILL_VARIABLE = "RAMPLINE_KILL"
@@ -120,7 +119,7 @@ class Client:
         try:
             if self._asleep:
                 self._awake()
-            given = receipt if isinstance(receipt, Receipt) else decode_receipt(receipt)
+            given = decode_receipt(receipt)
             unreadable = receipt is not None and given is None
             known = None if unreadable or not isinstance(context, Context) else context
             self._folder.observe(metric, value, known, given, int(self._clock() // 60))
@@ -189,11 +188,8 @@ class Client:
             self._asleep = False
         if running:
             self._background.stop(timeout)
-        for attempts in self._folder.take(0):
-            exposures, observations = weigh(attempts)
-            self._folder.drop("exposures", exposures)
-            self._folder.drop("observations", observations)
         self._served.abandon()
+        self._folder.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -252,6 +248,8 @@ class Client:
         self._reset()
         self._changed()
         self._asleep = self._state == "started"
+        if self._state == "closed":
+            self._folder.close()
 
     def _awake(self) -> None:
         with self._starting:

@@ -15,14 +15,14 @@ from rollout_client.evaluation.answer import Evaluation, Exposure
 from rollout_client.evaluation.bucketing import cell as cell_of
 from rollout_client.evaluation.bucketing import sketch_entry, valid_unit
 from rollout_client.evaluation.context import Context
-from rollout_client.evaluation.evaluate import CompiledRuleset
+from rollout_client.evaluation.evaluate import CompiledRuleset, evaluate
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import Arm, RulesetMetric
 from rollout_client.evaluation.targeting import reader
 from rollout_client.increments import add, measure
 from rollout_client.memory import Memory
 from rollout_client.options import Options
-from rollout_client.tally import ENDED, ArmTally, Attempts, Place, weigh_slot
+from rollout_client.tally import ENDED, ArmTally, Attempts, Place, Sketches, weigh, weigh_slot
 
 Metrics = Mapping[str, RulesetMetric]
 _FORMER = 256
@@ -40,11 +40,14 @@ class Folder:
         self._unsent = 0
         self._memory: Memory[Place] = Memory(options.remembered_units)
         self._tallies: dict[str, dict[Arm, ArmTally]] = {}
+        self._strays: dict[str, dict[Arm, ArmTally]] = {}
         self._metrics: dict[str, Metrics] = {}
+        self._rollouts: dict[str, str] = {}
         self._units: dict[str, tuple[Callable[[Context], Any], ...]] = {}
         self._asked: frozenset[str] = frozenset()
         self._sealed: list[Attempts] = []
         self._compiled: CompiledRuleset | None = None
+        self._closed = False
 
     def follow(self, compiled: CompiledRuleset) -> None:
         """Learn which metrics each attempt wants; one that is now folded otherwise closes what was folded before."""
@@ -64,6 +67,8 @@ class Folder:
             if changed:
                 self._seal(0)
             self._metrics = wanted
+            now_running = {attempt: rule.rollout for attempt, rule in compiled.attempts.items()}
+            self._rollouts = {key: now_running.get(key) or self._rollouts[key] for key in wanted}
             self._asked = frozenset(name for metrics in wanted.values() for name in metrics) | compiled.metrics.keys()
             self._compiled = compiled
 
@@ -78,10 +83,9 @@ class Folder:
             place = None if units is None else units.young.get(trail.unit)
             if (
                 place is None
-                or place.slot != slot
+                or place.open != slot
                 or place.attempt != evaluation.attempt
                 or place.arm != evaluation.arm
-                or trail.cell is not None
             ):
                 place = self._enter(evaluation, trail)
             place.exposures += 1
@@ -114,6 +118,9 @@ class Folder:
         if not isinstance(trail, Exposure) or evaluation.attempt is None or evaluation.arm is None:
             return
         with self._lock:
+            if self._closed:
+                self.dropped["observations"] += sum(name not in automatic for name in outcomes)
+                return
             wanted = self._metrics.get(evaluation.attempt, {})
             for name, value in outcomes.items():
                 if name in wanted:
@@ -125,7 +132,9 @@ class Folder:
     def observe(self, metric: str, value: Any, context: Context | None, receipt: Receipt | None, now: int) -> None:
         """Attribute one observation: to the receipt, else to what this process exposed the unit to, else to nothing."""
         with self._lock:
-            if metric not in self._asked:
+            if self._closed:
+                self.dropped["observations"] += 1
+            elif metric not in self._asked:
                 self.dropped["unused"] += 1
             elif receipt is not None:
                 self._observe_receipt(metric, value, receipt, now)
@@ -137,6 +146,21 @@ class Folder:
         with self._lock:
             self.dropped[reason] += number
 
+    def give_back(self, sketches: Sketches) -> None:
+        """Take back what a lost batch carried of the sketches of attempts that still run."""
+        with self._lock:
+            for attempt, arms in sketches.items():
+                for arm, entries in arms.items() if attempt in self._tallies else ():
+                    self._tallies[attempt][arm].owe(entries)
+
+    def close(self) -> None:
+        """Nobody takes any more: what is observed from now on is dropped, counted, and so is what still waits."""
+        with self._lock:
+            self._closed = True
+            for attempts in self.take(0):
+                exposures, observations = weigh(attempts)
+                self.dropped.update(exposures=exposures, observations=observations)
+
     def take(self, now: int) -> list[Attempts]:
         """Return all increments since the last take, oldest first; both arms of an interval are in one of them."""
         with self._lock:
@@ -145,16 +169,17 @@ class Folder:
         return sealed
 
     def _seal(self, now: int) -> None:
-        attempts: Attempts = {}
-        for attempt, arms in list(self._tallies.items()):
-            taken = {arm: tally.take(now) for arm, tally in arms.items()}
-            if any(increment.slots or increment.sketch for increment in taken.values()):
-                attempts[attempt] = taken
-            elif attempt not in self._metrics and not any(tally.slots for tally in arms.values()):
-                del self._tallies[attempt]
         self._unsent = 0
-        if attempts:
-            self._sealed.append(attempts)
+        for tallies, kept in ((self._tallies, self._metrics.keys()), (self._strays, ())):
+            attempts: Attempts = {}
+            for attempt, arms in list(tallies.items()):
+                taken = {arm: tally.take(now) for arm, tally in arms.items()}
+                if any(increment.slots or increment.sketch for increment in taken.values()):
+                    attempts[attempt] = taken
+                elif attempt not in kept and not any(tally.slots for tally in arms.values()):
+                    del tallies[attempt]
+            if attempts:
+                self._sealed.append(attempts)
 
     def _enter(self, evaluation: Evaluation, trail: Exposure) -> Place:
         """Find or make the place of an exposure that is not the unit's latest."""
@@ -169,11 +194,12 @@ class Folder:
         self._make_room(tally)
         return place
 
-    def _arm(self, attempt: str, arm: Arm) -> ArmTally:
-        arms = self._tallies.get(attempt)
+    def _arm(self, attempt: str, arm: Arm, stray: bool = False) -> ArmTally:
+        tallies = self._strays if stray else self._tallies
+        arms = tallies.get(attempt)
         if arms is None:
             both: tuple[Arm, Arm] = ("baseline", "candidate")
-            arms = self._tallies[attempt] = {name: ArmTally(attempt, name) for name in both}
+            arms = tallies[attempt] = {name: ArmTally(attempt, name) for name in both}
         return arms[arm]
 
     def _make_room(self, tally: ArmTally) -> None:
@@ -187,44 +213,62 @@ class Folder:
         return [unit for unit in found if valid_unit(unit)]
 
     def _observe_context(self, metric: str, value: Any, context: Context, now: int) -> bool:
+        pinned = context.receipt
+        honoured = pinned is not None and self._honours(pinned, context)
+        believed = True
         recorded: set[str] = set()
         for flag in self._memory.flags:
             found = [self._memory.find(flag, unit) for unit in self._units_of(flag, context)]
             place = next((one for one in found if one is not None and one.slot != ENDED), None)
+            if pinned is not None and flag == pinned.flag:
+                if honoured and place is not None and place.attempt != pinned.attempt:
+                    continue  # what the unit was given elsewhere is not what this conversation has
+                believed = honoured or not any(found)
             wanted = None if place is None else self._metrics.get(place.attempt, {}).get(metric)
             if place is not None and wanted is not None:
                 self._record(place, metric, wanted, value)
                 recorded.add(place.attempt)
-        pinned = context.receipt
-        if pinned is not None and pinned.attempt not in recorded:
+        if pinned is not None and pinned.attempt not in recorded and believed:
             self._observe_receipt(metric, value, pinned, now)
             return True
         return bool(recorded)
+
+    def _honours(self, pinned: Receipt, context: Context) -> bool:
+        """Whether the receipt in the context is why its flag is answered as it is."""
+        if self._compiled is None:
+            return False
+        answer = evaluate(self._compiled, pinned.flag, context)
+        return answer.trail == pinned or (answer.attempt, answer.arm) == (pinned.attempt, pinned.arm)
 
     def _observe_receipt(self, metric: str, value: Any, receipt: Receipt, now: int) -> None:
         compiled = self._compiled
         if compiled is None or receipt.environment != compiled.environment:
             self.dropped["no_exposure"] += 1
             return
-        wanted = self._metrics.get(receipt.attempt, {}).get(metric)
+        wanted: RulesetMetric | None = None
+        stray = receipt.attempt not in self._rollouts
+        if not stray:
+            if self._rollouts[receipt.attempt] == receipt.rollout:
+                wanted = self._metrics[receipt.attempt].get(metric)
         # An earlier attempt of a running rollout, or a rollout this process has not heard of: what the ruleset knows.
-        if wanted is None and metric in compiled.rollout_metrics.get(receipt.rollout, compiled.metrics):
-            wanted = compiled.metrics.get(metric)
-        known = receipt.attempt in self._tallies or len(self._tallies) < len(self._metrics) + _FORMER
-        if wanted is None or not known:
+        # The service may refuse it, and so it travels apart from what this process knows to be right.
+        elif metric in compiled.rollout_metrics.get(receipt.rollout, compiled.metrics):
+            room = receipt.attempt in self._strays or len(self._strays) < _FORMER
+            wanted = compiled.metrics.get(metric) if room else None
+        if wanted is None:
             self.dropped["unused"] += 1
             return
         # Receipts pass through hands that may change them: a minute to come counts as this one, as in the service.
         place = Place(receipt.attempt, receipt.arm, min(receipt.slot, now), receipt.cell)
-        self._record(place, metric, wanted, value)
+        self._record(place, metric, wanted, value, stray)
 
-    def _record(self, place: Place, name: str, metric: RulesetMetric, value: Any) -> None:
+    def _record(self, place: Place, name: str, metric: RulesetMetric, value: Any, stray: bool = False) -> None:
         try:
             numbers, bucket = measure(metric, value)
-        except (ValueError, TypeError, OverflowError):
+        except Exception:  # a value may be an object whose comparison raises anything
             self.dropped["bad_value"] += 1
             return
-        tally = self._arm(place.attempt, place.arm)
+        tally = self._arm(place.attempt, place.arm, stray)
         add(tally.metric(place.slot, name), place.cell, numbers, bucket)
         self._make_room(tally)
 

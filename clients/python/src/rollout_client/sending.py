@@ -19,12 +19,16 @@ from rollout_client.evaluation.ruleset import Arm
 from rollout_client.fold import Folder
 from rollout_client.options import Options
 from rollout_client.report import Reporter, explain
-from rollout_client.tally import Attempts, weigh
+from rollout_client.tally import Attempts, Sketches, weigh
 
 COMPRESSED_FROM = 1_000
 """Bytes; shorter bodies travel as they are."""
 WAITING = 4
 """Batches that may wait before flushes pause and the folder goes on adding up: an outage costs no memory."""
+LET_PASS, GIVE_UP = 3, 20
+"""Failures of the service at one batch after which the others pass it, and after which it is dropped."""
+_AWAY = frozenset({502, 503, 504})
+"""Server errors that say nothing about the batch."""
 
 
 class Pending(NamedTuple):
@@ -36,6 +40,7 @@ class Pending(NamedTuple):
     exposures: int
     observations: int
     dropped: dict[str, int]
+    sketches: Sketches
 
 
 class Sender:
@@ -49,6 +54,7 @@ class Sender:
         self._reporter = reporter
         self._reported: Counter[str] = Counter()
         self._failures = 0
+        self._failed_at: Counter[str] = Counter()
 
     async def run(self, http: httpx.AsyncClient, woken: asyncio.Event) -> None:
         """Flush on the clock and when the folder has counted enough exposures; never returns."""
@@ -98,7 +104,8 @@ class Sender:
         encoding = None
         if len(body) > COMPRESSED_FROM:
             body, encoding = gzip.compress(body, compresslevel=5, mtime=0), "gzip"
-        return Pending(batch.batch_id, body, encoding, *weigh(attempts), dropped)
+        sketches: Sketches = {key: {arm: held.sketch for arm, held in arms.items()} for key, arms in attempts.items()}
+        return Pending(batch.batch_id, body, encoding, *weigh(attempts), dropped, sketches)
 
     def _newly_dropped(self) -> dict[str, int]:
         counts = self._folder.dropped
@@ -125,6 +132,8 @@ class Sender:
             wait = self._again(
                 f"events-{answer.status_code}", f"evidence waits: the service answered {answer.status_code}"
             )
+            if answer.status_code >= 500 and answer.status_code not in _AWAY:
+                self._suspect(batch)
             return max(wait, retry_after(answer.headers.get("Retry-After"), self._options.clock()))
         if answer.status_code >= 300:
             said = answer.text[:300]
@@ -136,8 +145,18 @@ class Sender:
             return self._again("events-answer", "evidence waits: the answer is no acknowledgement of the batch")
         else:
             self.pending.popleft()
+            self._failed_at.pop(batch.batch_id, None)
         self._failures = 0
         return 0.0
+
+    def _suspect(self, batch: Pending) -> None:
+        """Let the others pass a batch at which the service fails again and again, and give it up in the end."""
+        self._failed_at[batch.batch_id] += 1
+        if self._failed_at[batch.batch_id] >= GIVE_UP:
+            self._reporter.trouble("events-given-up", f"a batch of evidence was dropped after {GIVE_UP} server errors")
+            self._lose(self.pending.popleft())
+        elif self._failed_at[batch.batch_id] >= LET_PASS:
+            self.pending.rotate(-1)
 
     def _again(self, kind: str, said: str) -> float:
         self._failures += 1
@@ -145,6 +164,8 @@ class Sender:
         return delay(self._failures, self._options.backoff_first, self._options.backoff_longest)
 
     def _lose(self, batch: Pending) -> None:
+        self._failed_at.pop(batch.batch_id, None)
+        self._folder.give_back(batch.sketches)
         self._folder.drop("batches")
         self._folder.drop("exposures", batch.exposures)
         self._folder.drop("observations", batch.observations)

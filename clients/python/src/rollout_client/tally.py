@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rollout_client.evaluation.evidence import REGISTERS, ArmIncrement, MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
@@ -14,17 +14,22 @@ ENDED = -1
 """The slot of an exposure that ended: known, so that it is not counted as first again, but no outcome is its own."""
 
 Attempts = dict[str, dict[Arm, ArmIncrement]]
+Sketches = dict[str, dict[Arm, list[tuple[int, int]]]]
+"""(register, rank) pairs by attempt and arm."""
 
 
 class Place:
-    """Where an exposure counts: attempt, arm, minute and cell, and the counts of the units that share it."""
+    """Where an exposure counts: attempt, arm, minute and cell, and the counts of the units that share it.
 
-    __slots__ = ("arm", "attempt", "cell", "exposures", "first", "slot", "started")
+    `open` is the minute for as long as what is counted here will be taken, and ENDED from then on.
+    """
+
+    __slots__ = ("arm", "attempt", "cell", "exposures", "first", "open", "slot", "started")
 
     def __init__(self, attempt: str, arm: Arm, slot: int, cell: int) -> None:
         self.attempt = attempt
         self.arm = arm
-        self.slot = slot
+        self.slot = self.open = slot
         self.cell = cell
         self.exposures = self.first = self.started = 0
 
@@ -45,7 +50,8 @@ class ArmTally:
         self.arm = arm
         self.slots: dict[int, _Slot] = {}
         self._registers = bytearray(REGISTERS)
-        self._risen: dict[int, int] = {}
+        self._risen: set[int] = set()
+        self._owed: set[int] = set()
 
     def place(self, slot: int, cell: int) -> Place:
         """Return the place of a minute and cell, new or known."""
@@ -66,31 +72,51 @@ class ArmTally:
     def see(self, register: int, rank: int) -> None:
         """Raise a register of the sketch; only what rises travels."""
         if rank > self._registers[register]:
-            self._registers[register] = self._risen[register] = rank
+            self._registers[register] = rank
+            self._risen.add(register)
+
+    def owe(self, entries: Iterable[tuple[int, int]]) -> None:
+        """Take back what a lost batch carried of the sketch: it travels with whatever this arm sends next.
+
+        It asks for no batch of its own, because a service that refuses this arm would be asked for ever.
+        """
+        for register, rank in entries:
+            self._registers[register] = max(self._registers[register], rank)
+            self._owed.add(register)
 
     def take(self, now: int) -> ArmIncrement:
         """Return what was added since the last take, and forget it; minutes that are over are forgotten whole."""
-        increment = ArmIncrement(sketch=list(self._risen.items()))
-        self._risen = {}
+        increment = ArmIncrement()
         for slot, held in list(self.slots.items()):
             taken = _take(held)
             if taken is not None:
                 increment.slots[slot] = taken
             elif slot < now - 1:  # an evaluation that began in the last minute may still count there
-                del self.slots[slot]
+                _close(self.slots.pop(slot))
+        if increment.slots or self._risen:
+            increment.sketch = [(register, self._registers[register]) for register in sorted(self._risen | self._owed)]
+            self._risen, self._owed = set(), set()
         return increment
 
     def crowded(self) -> SlotIncrement | None:
         """Return and forget the oldest minute when more wait than are kept, else None."""
         if len(self.slots) <= KEPT_SLOTS:
             return None
-        return _take(self.slots.pop(min(self.slots)))
+        oldest = self.slots.pop(min(self.slots))
+        _close(oldest)
+        return _take(oldest)
 
     def _slot(self, slot: int) -> _Slot:
         held = self.slots.get(slot)
         if held is None:
             held = self.slots[slot] = _Slot()
         return held
+
+
+def _close(held: _Slot) -> None:
+    """Part a forgotten minute from the memory of units: should a clock step back to it, it is made anew."""
+    for place in held.places.values():
+        place.open = ENDED
 
 
 def _take(held: _Slot) -> SlotIncrement | None:

@@ -29,7 +29,7 @@ class Context:
     ) -> None:
         self.targeting_key = targeting_key
         self.attributes: Mapping[str, Any] = {**attributes, **more} if attributes else more
-        self.receipt = receipt if receipt is None or isinstance(receipt, Receipt) else decode_receipt(receipt)
+        self.receipt = None if receipt is None else decode_receipt(receipt)
 
     def __repr__(self) -> str:
         return f"Context({self.targeting_key!r}, {dict(self.attributes)!r})"

@@ -17,7 +17,7 @@ PREFIX = "r1."
 LONGEST = 4096
 """Characters; a longer text is no receipt and is not decoded."""
 
-_Name = Annotated[str, msgspec.Meta(min_length=1)]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,100}\Z")]
 _Slot = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
 _Cell = Annotated[int, msgspec.Meta(ge=0, lt=CELLS)]
 _Hash = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -46,7 +46,15 @@ def encode_receipt(receipt: Receipt) -> str:
 
 
 def decode_receipt(text: object) -> Receipt | None:
-    """Return the receipt a text carries, or None when it carries none: wrong prefix, alphabet, shape or ranges."""
+    """Return the receipt a text carries, or None when it carries none: wrong prefix, alphabet, shape or ranges.
+
+    A Receipt is checked like its text: it may have been made by hand.
+    """
+    if isinstance(text, Receipt):
+        try:
+            return msgspec.convert(msgspec.to_builtins(text), Receipt)
+        except (ValueError, TypeError, RecursionError):
+            return None
     if not isinstance(text, str) or not text.startswith(PREFIX) or len(text) > LONGEST:
         return None
     body = text[len(PREFIX) :]
