@@ -23,7 +23,7 @@ KeyScope = Literal["sdk:read", "sdk:evidence", "viewer", "editor", "approver", "
 SCOPES: tuple[KeyScope, ...] = get_args(KeyScope)
 PEOPLE: tuple[KeyScope, ...] = ("viewer", "editor", "approver", "operator", "admin")
 ANYONE: Literal["anyone"] = "anyone"
-"""Admits requests without a key: health only."""
+"""Admits requests without a key: health, and the description of the interface."""
 
 
 def admits(*scopes: KeyScope | Literal["anyone"]) -> dict[str, Any]:

@@ -13,9 +13,13 @@ from rollout.domain.document import Problem
 from rollout.domain.metric import Metric, metric_problems
 
 
-def problems(metric: Metric, _: Metric | None, __: World) -> list[Problem]:
-    """Everything wrong with a metric."""
-    return metric_problems(metric)
+def problems(metric: Metric, before: Metric | None, _: World) -> list[Problem]:
+    """Everything wrong with a metric, by itself and as a successor of the one that clients report already."""
+    found = metric_problems(metric)
+    if before is not None and before.kind != metric.kind:
+        message = f"the metric {metric.key!r} is a {before.kind} and stays one; make another metric for a {metric.kind}"
+        found.insert(0, Problem("kind", message))
+    return found
 
 
 @get("/", opt=VIEW, responses=REFUSALS)

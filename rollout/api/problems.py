@@ -10,8 +10,9 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from rollout.api.access import note
 from rollout.api.limits import TooMany
+from rollout.api.wording import worded
 from rollout.db.session import Duplicate
-from rollout.domain.document import Problem, problem_of
+from rollout.domain.document import Problem
 from rollout.errors import Invalid, RolloutError, Unauthenticated
 from rollout.telemetry import places
 
@@ -67,7 +68,8 @@ def refused(_: Request[Any, Any, Any], error: RolloutError) -> Response[ProblemD
 
 def unfit(request: Request[Any, Any, Any], error: msgspec.ValidationError) -> Response[ProblemDetails]:
     """A document whose fields are not those of its kind."""
-    problem = problem_of(error)
+    declared = request.route_handler.parsed_fn_signature.parameters.get("data")
+    problem = worded(error, declared.annotation if declared else None)
     return refused(request, Invalid([(problem.path, problem.message)]))
 
 

@@ -23,7 +23,7 @@ class Api:
 
     def __init__(self, remote: Remote | None = None) -> None:
         remote = remote or Remote()
-        if remote.key is None:
+        if remote.key is None or not remote.key.get_secret_value().strip():
             raise Refused("no key: set ROLLOUT_KEY to a key of the service (its first start prints one)")
         self._url = remote.url.rstrip("/")
         self._http = httpx.Client(

@@ -198,5 +198,8 @@ def test_keys_are_made_listed_and_revoked(site: Site, run: Run) -> None:
 def test_without_a_key_or_a_service_it_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROLLOUT_URL", "http://127.0.0.1:9")
     assert "start it with 'rollout serve'" in run("status", "x").err
+    for empty in ("", " "):
+        monkeypatch.setenv("ROLLOUT_KEY", empty)
+        assert "set ROLLOUT_KEY" in run("status", "x").err
     monkeypatch.delenv("ROLLOUT_KEY")
     assert "set ROLLOUT_KEY" in run("status", "x").err

@@ -189,6 +189,44 @@ def test_a_body_that_is_no_document_is_refused(
     assert (answer.status_code, answer.json().get("path")) == (status, path), answer.text
 
 
+@pytest.mark.parametrize(
+    ("noun", "change", "path", "says"),
+    [
+        ("metrics", {"kind": "vibes"}, "kind", "; write one of proportion, "),
+        ("plans", {"mode": "dry"}, "mode", "; write enforce"),
+        ("plans", {"on_undecided": True}, "on_undecided", "; write one of hold, roll_back, advance"),
+        (
+            "plans",
+            {"stages": [{"name": "a", "percentage": 1, "approval": True}]},
+            "stages[0].approval",
+            "got `bool`; write required",
+        ),
+        (
+            "plans",
+            {"guardrails": [{"metric": "error_rate", "max_regression": "5%"}]},
+            "guardrails[0].max_regression",
+            "got `str`; write {absolute: 0.05} or {relative: 0.1}",
+        ),
+        ("plans", {"lease": 15}, "lease", "Expected `str`, got `int`"),
+        ("keys", {"name": "x", "scopes": ["boss"]}, "scopes[0]", "; write one of sdk:read, sdk:evidence, viewer"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_answered_with_those_that_are(
+    unchanged_site: Site, noun: str, change: dict[str, Any], path: str, says: str
+) -> None:
+    document = {"metrics": METRIC, "plans": PLAN, "keys": {}}[noun]
+    problem = refusal(unchanged_site, f"/api/v1/{noun}", {**document, **change})
+    assert (problem["path"], says in problem["detail"]) == (path, True), problem
+
+
+def test_a_metric_stays_of_its_kind(site: Site) -> None:
+    site.populate()
+    answer = site.http.put("/api/v1/metrics/error_rate", json={**METRIC, "kind": "mean", "bounds": [0, 1]})
+    assert (answer.status_code, answer.json()["path"]) == (422, "kind")
+    assert "make another metric" in answer.json()["detail"]
+    assert site.http.get("/api/v1/metrics/error_rate").json() == METRIC
+
+
 def test_there_is_a_json_schema_of_every_document(unchanged_site: Site) -> None:
     for kind in ("environment", "flag", "cohort", "metric", "plan", "rollout"):
         schema = unchanged_site.http.get(f"/api/v1/schemas/{kind}").json()

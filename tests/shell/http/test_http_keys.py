@@ -7,7 +7,10 @@ from litestar.routes import HTTPRoute
 
 from tests.shell.http.server import ENVIRONMENT, FLAG, ROLLOUT, Site, client
 
-OPEN = {"/health/live", "/health/ready"}
+OPEN = {"/health/live", "/health/ready", "/schema", "/schema/openapi.json"}
+"""All that answers without a key."""
+NOTHING = "/schema/path"
+"""Whatever else is asked for beside the description of the interface is not there, with or without a key."""
 
 
 def test_every_route_refuses_to_answer_without_a_key(site: Site) -> None:
@@ -20,12 +23,15 @@ def test_every_route_refuses_to_answer_without_a_key(site: Site) -> None:
                 answer = nobody.request(method, path)
                 if path in OPEN and method == "GET":
                     assert answer.status_code == 200
-                elif path not in OPEN:
+                elif path == NOTHING and method == "GET":
+                    assert answer.status_code == 404
+                elif path not in OPEN | {NOTHING}:
                     assert answer.status_code == 401, (method, path, answer.text)
                     assert answer.headers["www-authenticate"] == "Bearer"
                     assert answer.headers["content-type"] == "application/problem+json"
                     tried += 1
     assert tried > 50
+    assert {route.path_format for route in routes} >= OPEN
 
 
 @pytest.mark.parametrize("key", ["", "hunter2", "rl_first_guess", "rl_" + "x" * 5000])
