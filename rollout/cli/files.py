@@ -9,8 +9,8 @@ from typing import Any, get_args
 import msgspec
 import yaml
 
+from rollout.api.wording import worded
 from rollout.domain.cohort import Cohort
-from rollout.domain.document import problem_of
 from rollout.domain.environment import Environment
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
@@ -101,7 +101,7 @@ def _document(raw: Any, where: str) -> Authored:
     try:
         converted: Authored = msgspec.convert(raw, KINDS[kind])
     except msgspec.ValidationError as error:
-        problem = problem_of(error)
+        problem = worded(error, KINDS[kind])
         raise BadFile(f"{where}: {problem.path or 'document'}: {problem.message}") from error
     return converted
 

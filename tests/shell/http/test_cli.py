@@ -134,6 +134,15 @@ def test_apply_leaves_a_completed_rollout_alone(site: Site, run: Run, tmp_path: 
     [
         (("min_units: 500", "min_unit: 500"), "document 2: stages[1].min_unit: there is no field 'min_unit' here"),
         (("percentage: 1,", "percentage: one,"), "document 2: stages[1].percentage: Expected `float`"),
+        (
+            ("approval: required", "approval: true"),
+            "document 2: stages[0].approval: Expected `str | null`, got `bool`; write required",
+        ),
+        (
+            ("{absolute: 0.005}", "5%"),
+            "document 2: guardrails[0].max_regression: Expected `object`, got `str`; write "
+            "{absolute: 0.05} or {relative: 0.1}",
+        ),
         (("kind: Plan", "kind: Plane"), "document 2: kind: 'Plane' is no kind of document; use one of Environment"),
         (
             ("cohort: everybody-here, percentage", "cohort: nobody, percentage"),
