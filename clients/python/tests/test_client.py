@@ -191,6 +191,19 @@ def test_a_damaged_cache_is_ignored(service: Service, connect: Connect, tmp_path
     eventually(lambda: "cache" in second._reporter._logged)
     assert second.status().source == "bootstrap"
     assert variant(second) == "v8"
+    assert second.evaluate(FLAG, Context("user-1")).attempt is None
+
+
+def test_nothing_is_evidence_that_nobody_vouches_for(service: Service, connect: Connect) -> None:
+    service.serve(document(4, lease_ms=None))
+    client = connect(bootstrap=document(3, lease_ms=None))
+    eventually(lambda: client.evaluate(FLAG, Context("user-1")).attempt == "at_1")
+    assert not client.status().lapsed
+    client.close()
+    answer = client.evaluate(FLAG, Context("user-1"))
+    assert (answer.variant, answer.attempt) == ("v8", None)
+    assert not client.status().lapsed
+    assert not client.status().dropped
 
 
 def test_a_bootstrap_document_answers_at_once_and_vouches_for_nothing(service: Service) -> None:

@@ -42,7 +42,7 @@ def compiled(flags: dict[str, Any], **changes: Any) -> CompiledRuleset:
     return compile_ruleset(msgspec.convert(document, Ruleset))
 
 
-def ask(document: dict[str, Any], context: Context, lapsed: frozenset[int] = frozenset()) -> Evaluation:
+def ask(document: dict[str, Any], context: Context, lapsed: frozenset[int | None] = frozenset()) -> Evaluation:
     return evaluate(compiled({"f": document}), "f", context, lapsed, SLOT)
 
 
@@ -199,8 +199,43 @@ def test_a_conversation_keeps_its_variant_whatever_its_unit_would_get_now(arm: s
     document = flag(rollout(threshold=0 if arm == "candidate" else 100_000, **CONVERSATION), pins={"ro_2": "live"})
     receipt = pinned_to("at_9", arm)
     answer = ask(document, Context("user-1", conversation_id="c-1", receipt=receipt))
+    assert (answer.variant, answer.arm, answer.attempt) == (receipt.variant, arm, None)
+    assert decode_receipt(answer.receipt) == receipt, "the unit of the conversation was moved: that is no evidence"
+
+
+@pytest.mark.parametrize("arm", ["candidate", "baseline"])
+def test_a_pin_is_evidence_only_for_the_unit_and_the_arm_that_were_drawn(arm: Any) -> None:
+    document = flag(rollout(**CONVERSATION), pins={"ro_2": "live"})
+    unit, other = unit_in(arm), unit_in("baseline" if arm == "candidate" else "candidate")
+    receipt = pinned_to("at_9", arm, cell=cell(unit))
+    answer = ask(document, Context(unit, conversation_id="c-1", receipt=receipt))
     assert (answer.variant, answer.arm, answer.attempt) == (receipt.variant, arm, "at_9")
     assert decode_receipt(answer.receipt) == msgspec.structs.replace(receipt, slot=SLOT)
+    for asked, change in (
+        (other, {"cell": cell(other)}), (other, {}), (unit, {"cell": cell(unit) ^ 1}), (None, {}),
+    ):  # fmt: skip
+        edited = msgspec.structs.replace(receipt, **change)  # type: ignore[arg-type]
+        answer = ask(document, Context(asked, conversation_id="c-1", receipt=edited))
+        assert (answer.variant, answer.arm, answer.attempt) == (receipt.variant, arm, None)
+
+
+def test_a_rule_without_a_lease_splits_but_is_no_evidence_while_nobody_vouched() -> None:
+    document = flag(rollout(threshold=100_000, lease_ms=None, **CONVERSATION), pins={"ro_2": "live"})
+    receipt = pinned_to("at_9", cell=cell("user-1"))
+    for context in (Context("user-1"), Context("user-1", conversation_id="c-1", receipt=receipt)):
+        assert ask(document, context).attempt == "at_9"
+        answer = ask(document, context, frozenset({None}))
+        assert (answer.variant, answer.reason, answer.attempt) == ("v8", "SPLIT", None)
+
+
+def test_a_unit_whose_truth_cannot_be_asked_is_malformed() -> None:
+    class Hostile:
+        def __bool__(self) -> bool:
+            raise RuntimeError
+
+    unit: Any = Hostile()
+    answer = ask(flag(rollout(threshold=100_000)), Context(unit))
+    assert (answer.variant, answer.reason, answer.error) == ("v7", "DEFAULT", "TARGETING_KEY_MISSING")
 
 
 def test_a_pin_to_an_older_attempt_is_no_evidence_and_hands_its_receipt_on() -> None:

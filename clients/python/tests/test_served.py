@@ -86,7 +86,7 @@ def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 def test_a_lease_lapses_after_its_length_and_not_before() -> None:
     leases = frozenset({1_000, 60_000})
-    assert lapsed_leases(leases, None, 0.0) == (leases, None)
+    assert lapsed_leases(leases, None, 0.0) == (leases | {None}, None)
     assert lapsed_leases(leases, 10.0, 11.0) == (frozenset(), 11.0)
     assert lapsed_leases(leases, 10.0, 11.001) == (frozenset({1_000}), 70.0)
     assert lapsed_leases(leases, 10.0, 70.5) == (leases, None)

@@ -174,7 +174,7 @@ class Client:
             revision=None if serving is None else serving.compiled.revision,
             source=source,
             stream=stream,
-            lapsed=bool(serving and serving.lapsed),
+            lapsed=bool(serving and serving.lapsed - {None}),
             vouched_age=None if vouched is None else self._options.monotonic() - vouched,
             pending=self._background.pending,
             dropped=dict(self._folder.dropped),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rollout_client.evaluation.evaluate import CompiledRuleset, RulesetError, apply_patch, compile_ruleset
+from rollout_client.evaluation.rules import Lapsed
 from rollout_client.evaluation.ruleset import Patch, Ruleset
 from rollout_client.report import Reporter, Source
 
@@ -17,12 +18,14 @@ class Serving(NamedTuple):
     """One ruleset with the lease lengths (ms) that have lapsed: all that an evaluation reads."""
 
     compiled: CompiledRuleset
-    lapsed: frozenset[int]
+    lapsed: Lapsed
     source: Source
 
 
-def lapsed_leases(leases: frozenset[int], vouched: float | None, now: float) -> tuple[frozenset[int], float | None]:
+def lapsed_leases(leases: frozenset[int], vouched: float | None, now: float) -> tuple[Lapsed, float | None]:
     """Return the lease lengths (ms) lapsed at `now`, and when the next one will (None: none will).
+
+    Without anybody who vouched, None is among those that lapsed: nothing is evidence then, leased or not.
 
     Args:
         leases: the lease lengths in use.
@@ -30,7 +33,7 @@ def lapsed_leases(leases: frozenset[int], vouched: float | None, now: float) -> 
         now: monotonic seconds.
     """
     if vouched is None:
-        return leases, None
+        return leases | {None}, None
     lapsed = frozenset(lease for lease in leases if (now - vouched) * 1000 > lease)
     alive = leases - lapsed
     return lapsed, vouched + min(alive) / 1000 if alive else None

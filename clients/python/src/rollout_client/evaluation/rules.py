@@ -13,10 +13,10 @@ from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 from rollout_client.evaluation.answer import Evaluation, Exposure
-from rollout_client.evaluation.bucketing import bucket_after, cbor_prefix, pin_hash, valid_unit
+from rollout_client.evaluation.bucketing import bucket_after, cbor_prefix, cell, pin_hash, valid_unit
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.receipt import Receipt
-from rollout_client.evaluation.ruleset import BUCKETS, RolloutRule, Rule, RulesetCohort, RulesetFlag, Serve, Split
+from rollout_client.evaluation.ruleset import BUCKETS, Arm, RolloutRule, Rule, RulesetCohort, RulesetFlag, Serve, Split
 from rollout_client.evaluation.targeting import compile_condition, reader
 
 
@@ -30,8 +30,11 @@ class Now(Protocol):
     def environment(self) -> str: ...  # noqa: D102
 
 
-Lapsed = AbstractSet[int]
-"""The lease lengths (milliseconds) that have lapsed."""
+Lapsed = AbstractSet[int | None]
+"""The lease lengths (milliseconds) that have lapsed; None is among them while nobody ever vouched.
+
+A rule without a lease then still splits, but what it answers is no evidence.
+"""
 RuleAnswer = Callable[[Context, Any, Lapsed, int], Evaluation]
 CompiledRule = tuple[Callable[[Context], bool] | None, RuleAnswer]
 Read = Callable[[Context], Any]
@@ -116,15 +119,17 @@ def _rollout(rule: RolloutRule, site: Site) -> RuleAnswer:
     candidate, above = rule.candidate, site.value(rule.candidate, "candidate")
     unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
     pin_of = None if rule.pin is None else _text_reader(rule.pin)
-    rollout, attempt, threshold, lease = rule.rollout, rule.attempt, rule.threshold, rule.lease_ms
+    rollout, running, threshold, lease = rule.rollout, rule.attempt, rule.threshold, rule.lease_ms
 
     def expose(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
-        revision = now.revision
-        if lease is not None and lease in lapsed:
-            return Evaluation(below, baseline, "STALE", None, revision, key, rollout)
+        revision, attempt = now.revision, running
+        if lease in lapsed:
+            if lease is not None:
+                return Evaluation(below, baseline, "STALE", None, revision, key, rollout)
+            attempt = None
         unit = unit_of(context)
         try:
-            position = bucket_after(prefix, unit) if unit and isinstance(unit, str) else None
+            position = bucket_after(prefix, unit) if isinstance(unit, str) and unit else None
         except UnicodeEncodeError:  # with the line above, what valid_unit refuses, without encoding twice
             position = None
         if position is None:
@@ -144,12 +149,12 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
 
     The receipt's pin hash must match the attribute that a rule names as `pin`. When no rule names one any
     more (the rollout was rolled back and drains), any text attribute with that hash identifies the
-    conversation.
+    conversation. The answer is evidence only where the rule of the receipt's attempt would give this unit
+    the same arm: a receipt can be edited, and others may join a conversation.
     """
     key, flag = site.key, site.flag
     rules = {rule.rollout: rule for rule in reversed(flag.rules) if isinstance(rule, RolloutRule)}
-    attempts = {rule.attempt for rule in flag.rules if isinstance(rule, RolloutRule) and rule.attempt is not None}
-    units = {rollout: _unit_reader(rule.unit) for rollout, rule in rules.items()}
+    draws = {rule.attempt: _draw(rule, flag) for rule in flag.rules if isinstance(rule, RolloutRule) and rule.attempt}
     pins = [_text_reader(name) for name in dict.fromkeys(r.pin for r in rules.values() if r.pin is not None)]
 
     def pinned(receipt: Receipt, context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
@@ -163,13 +168,26 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
         value, revision, arm = flag.variants[variant], now.revision, receipt.arm
         if rule is not None and rule.lease_ms is not None and rule.lease_ms in lapsed:
             return Evaluation(flag.variants[rule.baseline], rule.baseline, "STALE", None, revision, key, rollout)
-        unit = None if rule is None else units[rollout](context)
-        if receipt.attempt in attempts and valid_unit(unit):
+        draw = None if rule is None or None in lapsed else draws.get(receipt.attempt)
+        unit = None if draw is None else draw(context, arm)
+        if unit is not None and cell(unit) == receipt.cell:
             trail = Exposure(receipt.environment, unit, slot, receipt.pin, receipt.cell)
             return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, receipt.attempt, arm, trail)
         return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, None, arm, receipt)
 
     return pinned
+
+
+def _draw(rule: RolloutRule, flag: RulesetFlag) -> Callable[[Context, Arm], str | None]:
+    """Return the function that gives the unit of a context when the rule puts it into an arm, else None."""
+    unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
+
+    def draw(context: Context, arm: Arm) -> str | None:
+        unit = unit_of(context)
+        below = valid_unit(unit) and bucket_after(prefix, unit) < rule.threshold
+        return unit if valid_unit(unit) and below == (arm == "candidate") else None
+
+    return draw
 
 
 def _is_pinned(receipt: Receipt, context: Context, pins: list[Read]) -> bool:
