@@ -125,6 +125,21 @@ def test_a_key_that_cannot_be_sent_is_reported_and_not_quoted(
     assert "cret" not in caplog.text
 
 
+def test_a_client_whose_thread_ended_says_so_and_counts_nothing(connect: Connect) -> None:
+    client = connect(key="sécret", bootstrap=document(4, lease_ms=None))
+    eventually(lambda: client.status().stream == "closed")
+    answer = client.evaluate(FLAG, Context("user-1"))
+    assert (answer.variant, answer.attempt) == ("v8", None)
+
+
+def test_evidence_is_sent_at_the_end_though_the_cache_cannot_be_written(service: Service, connect: Connect) -> None:
+    client = connect(cache_dir="no\0where", options=msgspec.structs.replace(FAST, flush_interval=60.0))
+    assert client.wait_ready(5)
+    client.evaluate(FLAG, Context("user-1"))
+    client.close()
+    assert service.counted("exposures") == {("at_1", "candidate"): 1}
+
+
 def test_the_ruleset_of_another_environment_is_not_served(service: Service, connect: Connect) -> None:
     client = connect(environment="staging")
     eventually(lambda: "production" in (client.status().last_error or ""))

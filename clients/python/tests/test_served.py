@@ -1,6 +1,7 @@
 """Whatever arrives, something sensible stays served."""
 
 import json
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,20 @@ def test_the_cache_gives_back_what_it_was_given(tmp_path: Path) -> None:
     cache.save(ruleset)
     assert cache.load() == ruleset
     assert Cache(tmp_path / "not" / "there", "service staging", Reporter()).load() is None
+
+
+def test_only_its_owner_can_read_the_cache(tmp_path: Path) -> None:
+    Cache(tmp_path / "kept", "service production", Reporter()).save(msgspec.convert(document(), Ruleset))
+    [file] = (tmp_path / "kept").iterdir()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file.parent, file)] == [0o700, 0o600]
+
+
+def test_a_path_that_cannot_be_one_is_reported() -> None:
+    reporter = Reporter()
+    cache = Cache("no\0where", "service production", reporter)
+    cache.save(msgspec.convert(document(), Ruleset))
+    assert "cannot be kept" in (reporter.last_error or "")
+    assert cache.load() is None
 
 
 def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class Attempt:
         """The value of the variant to use."""
         return self.evaluation.value
 
-    def record(self, **metrics: Any) -> None:
+    def record(self, /, **metrics: Any) -> None:
         """Record metrics of this attempt, by key; the last value of a metric counts."""
         self._recorded.update(metrics)
 

@@ -63,10 +63,13 @@ class Background:
         self._sockets: list[Any] = []
         self._cache: Cache | None = None
         self._unsaved = False
+        self._ended = False
 
     @property
     def stream(self) -> Stream:
         """How changes arrive at this moment."""
+        if self._ended:
+            return "closed"
         return "connecting" if self._delivery is None else self._delivery.stream
 
     @property
@@ -127,7 +130,9 @@ class Background:
             parts.reporter.trouble("background", f"the client stopped: {explain(error)}")
         finally:
             self._loop = None
+            self._ended = True
             parts.served.moved = None
+            parts.served.abandon()
 
     def _read_disk(self) -> None:
         parts = self._parts
@@ -222,7 +227,10 @@ class Background:
         current = self._parts.served.current
         if self._unsaved and self._cache is not None and current is not None:
             self._unsaved = False
-            self._cache.save(current.compiled.ruleset)
+            try:
+                self._cache.save(current.compiled.ruleset)
+            except Exception as error:  # the last batch is sent after this, and must be
+                self._parts.reporter.trouble("cache", f"the ruleset cannot be kept: {explain(error)}")
 
     async def _trace(self, request: httpx.Request) -> None:
         """Learn of every socket that is opened, for `leave`."""

@@ -22,7 +22,7 @@ from rollout_client.fold import Folder
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Source, Status, Stream
 from rollout_client.served import Served
-from rollout_client.walk import Course, walk
+from rollout_client.walk import Calls, Course, bearable, walk
 
 KILL_VARIABLE = "RAMPLINE_KILL"
 """Flags that are killed in this process, separated by commas, whatever the service says."""
@@ -106,7 +106,7 @@ class Client:
                 self._folder.end(flag, asked)
             return answer
         except Exception as error:
-            self._reporter.trouble("evaluate", f"an evaluation failed: {type(error).__name__} {error}")
+            self._reporter.trouble("evaluate", f"an evaluation failed: {type(error).__name__}")
             return Evaluation(default, None, "ERROR", "GENERAL", 0, flag)
 
     def observe(
@@ -124,7 +124,7 @@ class Client:
             known = None if unreadable or not isinstance(context, Context) else context
             self._folder.observe(metric, value, known, given, int(self._clock() // 60))
         except Exception as error:
-            self._reporter.trouble("observe", f"an observation failed: {type(error).__name__} {error}")
+            self._reporter.trouble("observe", f"an observation failed: {type(error).__name__}")
 
     def attempt(self, flag: str, context: Context | None) -> Attempt:
         """Answer a flag for one attempt of the AI call that uses it: `with client.attempt(flag, context) as a: ...`."""
@@ -151,14 +151,20 @@ class Client:
             call: takes the variant's value (None before any ruleset) and returns an answer or an `Outcome`.
             fallback: the last answer, or a function of no arguments that gives it.
             timeout: seconds that each call may take; a call that takes longer goes on in a thread of its own, unheard.
+                While 64 of them hang, further calls fail at once. What is no number is reported, and is no timeout.
             min_confidence: the least confidence that is good enough.
         """
+        try:
+            seconds = bearable(timeout)
+        except ValueError as error:
+            self._reporter.trouble("timeout", f"run was called without a timeout: {error}")
+            seconds = None
         attempt = self.attempt(flag, context)
         with attempt:
             steps = self._steps(attempt.evaluation)
-            walked = walk(Course(steps, call, fallback, timeout, min_confidence, self._reporter.failed_call))
-            given: object = walked.outcome.metrics  # whatever the call put there
-            metrics = {str(name): value for name, value in given.items()} if isinstance(given, Mapping) else {}
+            told = self._reporter.failed_call
+            walked = walk(Course(steps, call, fallback, seconds, min_confidence, told, self._calls))
+            metrics = walked.outcome.readable_metrics()
             attempt.record(**metrics | {"error_rate": walked.failed, "fallback_rate": walked.fell_back})
         return walked.outcome.value
 
@@ -222,6 +228,7 @@ class Client:
         self._starting = threading.Lock()
         self._served.moved = None
         self._ready = threading.Event()
+        self._calls = Calls()
         self._folder = Folder(self._options, self._wake)
         process, name = f"p_{os.urandom(4).hex()}", f"python/{rollout_client.__version__}"
         self._background = Background(

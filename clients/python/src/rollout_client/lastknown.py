@@ -40,17 +40,19 @@ class Cache:
     def save(self, ruleset: Ruleset) -> None:
         """Replace the file in one step: a reader sees the old ruleset or the new one, and a full disk keeps the old.
 
+        Only its owner can read it, since overrides and cohorts list units.
         It is not forced to the platter: what a power cut tears, the checksum finds.
         """
         body = msgspec.json.encode(ruleset)
         temporary = self._path.with_name(f".{self._path.stem}-{os.getpid()}-{os.urandom(4).hex()}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(FORMAT + _checksum(body) + b"\n" + body)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+                file.write(FORMAT + _checksum(body) + b"\n" + body)
             temporary.replace(self._path)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a ValueError is a path that cannot be one
             self._reporter.trouble("cache", f"the ruleset cannot be kept in {self._path.parent}: {error}")
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 temporary.unlink(missing_ok=True)
 
 

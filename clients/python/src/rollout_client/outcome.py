@@ -20,3 +20,11 @@ class Outcome(msgspec.Struct, Generic[Answer], frozen=True):
     value: Answer
     confidence: float | None = None
     metrics: Mapping[str, Any] = {}
+
+    def readable_metrics(self) -> dict[str, Any]:
+        """Return the metrics by key, none when they are no mapping or cannot be read: the call put them there."""
+        given: object = self.metrics
+        try:
+            return {str(name): value for name, value in given.items()} if isinstance(given, Mapping) else {}
+        except Exception:
+            return {}

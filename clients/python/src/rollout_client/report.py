@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,16 @@ def explain(error: Exception) -> str:
     """Return an error in words. A request that cannot be written is not quoted: its headers hold the key."""
     name = type(error).__name__
     return f"{name}: check the address and the key" if name == "LocalProtocolError" else f"{name} {error}".rstrip()
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    code = trace.tb_frame.f_code
+    return f" in {code.co_name} ({os.path.basename(code.co_filename)}:{trace.tb_lineno})"  # noqa: PTH119
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +66,12 @@ class Reporter:
         logger.log(self._level(kind), "%s", said)
 
     def failed_call(self, what: str, error: Exception) -> None:
-        """Log an error of the application's own call; the first of a kind as a warning."""
+        """Log the type and the place of an error of the application's own call; the first of a kind as a warning.
+
+        Its text stays out of the log: it often holds the prompt.
+        """
         level = self._level(f"{what} {type(error).__name__}")
-        logger.log(level, "%s failed: %s", what, type(error).__name__, exc_info=error)
+        logger.log(level, "%s failed: %s%s", what, type(error).__name__, _place(error))
 
     def _level(self, kind: str) -> int:
         level = logging.DEBUG if kind in self._logged else logging.WARNING

@@ -3,11 +3,71 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rollout_client.outcome import Outcome
+
+ABANDONED = 64
+"""Calls of one client that may hang at the same time, each in a thread of its own, after their time was over."""
+
+
+class Calls:
+    """The calls of one client that have a timeout."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._abandoned = 0
+
+    def within(self, call: Callable[[Any], Any], value: Any, timeout: float) -> Any:
+        """Call in a thread that is left behind when the time is over.
+
+        Raises:
+            TimeoutError: no answer in time, or so many earlier calls still hang that this one is not begun.
+        """
+        if self._abandoned >= ABANDONED:
+            raise TimeoutError(f"not begun: {ABANDONED} earlier calls still hang")
+        results: list[Any] = []
+        errors: list[BaseException] = []
+        ended = left = False
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            nonlocal ended
+            try:
+                results.append(context.run(call, value))
+            except BaseException as error:
+                errors.append(error)
+            with self._lock:
+                ended = True
+                self._abandoned -= left
+
+        thread = threading.Thread(target=work, name="rollout-client-call", daemon=True)
+        thread.start()
+        thread.join(timeout)
+        with self._lock:
+            left = not ended
+            self._abandoned += left
+        if errors:
+            raise errors[0]
+        if not results:
+            raise TimeoutError(f"no answer within {timeout} s")
+        return results[0]
+
+
+def bearable(timeout: object) -> float | None:
+    """Return the seconds that a thread can wait for, None for no timeout.
+
+    Raises:
+        ValueError: this is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout):
+        raise ValueError(f"a timeout is a number of seconds, not a {type(timeout).__name__}")
+    return max(0.0, min(timeout, threading.TIMEOUT_MAX))
 
 
 class Course(NamedTuple):
@@ -19,6 +79,7 @@ class Course(NamedTuple):
     timeout: float | None
     min_confidence: float | None
     failed_call: Callable[[str, Exception], None]
+    calls: Calls
 
 
 class Walked(NamedTuple):
@@ -34,7 +95,10 @@ def walk(course: Course) -> Walked:
     failed = False
     for number, (variant, value) in enumerate(course.steps):
         try:
-            given = _call(course.call, value, course.timeout)
+            if course.timeout is None:
+                given = course.call(value)
+            else:
+                given = course.calls.within(course.call, value, course.timeout)
         except Exception as error:
             failed = failed or number == 0
             course.failed_call(f"the call with variant {variant}", error)
@@ -50,7 +114,7 @@ def _good_enough(confidence: float | None, least: float | None) -> bool:
         return True
     try:
         return bool(confidence >= least)
-    except TypeError:
+    except Exception:  # whatever the call gave: an array, a NaN of Decimal
         return False
 
 
@@ -62,27 +126,3 @@ def _fall_back(course: Course) -> Any:
     except Exception as error:
         course.failed_call("the fallback", error)
         return None
-
-
-def _call(call: Callable[[Any], Any], value: Any, timeout: float | None) -> Any:
-    """Call in this thread, or, with a timeout, in one of its own that is left behind when the time is over."""
-    if timeout is None:
-        return call(value)
-    results: list[Any] = []
-    errors: list[BaseException] = []
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            results.append(context.run(call, value))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, name="rollout-client-call", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer within {timeout} s")
-    return results[0]

@@ -15,6 +15,8 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 Test = Callable[[Any], bool]
+_REMEMBERED = 100
+"""Characters; a longer text is read each time and never kept, whatever an application passes as a version or date."""
 
 
 class Operator(NamedTuple):
@@ -107,9 +109,13 @@ def _matches(operands: Sequence[Any]) -> Test:
     return lambda value: isinstance(value, str) and any(search(value) is not None for search in searches)
 
 
-@lru_cache(maxsize=4096)
 def parse_semver(text: str) -> Any:
     """Return the semver.Version of a text, "2" and "2.0" padded to 2.0.0, or None; a leading "v" is invalid."""
+    return _read_semver(text) if len(text) <= _REMEMBERED else _read_semver.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _read_semver(text: str) -> Any:
     if not text.isascii():
         return None
     from semver import Version  # imported by the first ruleset that compares versions
@@ -145,8 +151,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@lru_cache(maxsize=4096)
 def _parse_date(text: str) -> int | None:
+    return _read_date(text) if len(text) <= _REMEMBERED else _read_date.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _read_date(text: str) -> int | None:
     if _RFC_3339.fullmatch(text) is None:
         return None
     try:
