@@ -25,7 +25,7 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
 async def list_audit(
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
-    before: FromQuery[int | None] = None,
+    before: Annotated[int | None, QueryParameter(ge=1, le=2**62)] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     target: FromQuery[str | None] = None,
 ) -> AuditPage:
@@ -33,7 +33,16 @@ async def list_audit(
     async with service.control.database.read() as session:
         found = await audit.page(session, before=before, limit=limit, target=target)
     following = found[-1].id if len(found) == limit else None
-    return AuditPage(entries=[entry for entry in found if caller.sees(entry.environment)], next=following)
+    return AuditPage(
+        entries=[_visible(caller, entry) for entry in found if caller.sees(entry.environment)], next=following
+    )
+
+
+def _visible(caller: Caller, entry: Entry) -> Entry:
+    """A shared document's row as a bound key may read it: that it changed, not what it holds for other environments."""
+    if caller.key.environment is None or entry.environment is not None or not isinstance(entry.detail, dict):
+        return entry
+    return msgspec.structs.replace(entry, detail={k: v for k, v in entry.detail.items() if k != "document"})
 
 
 routes = Router("/audit", route_handlers=[list_audit], tags=["audit"])

@@ -29,7 +29,7 @@ K = TypeVar("K")
 Check = Callable[[D, D | None, World], Sequence[Problem]]
 """(document, what it replaces, what it may refer to) -> everything wrong with it."""
 IfMatch = Annotated[str | None, HeaderParameter(name="If-Match")]
-_ETAG = re.compile(r'^(?:W/)?"(\d+)"$')
+_ETAG = re.compile(r'(?:W/)?"(\d{1,15})"', re.ASCII)
 
 
 class Stored(msgspec.Struct, Generic[K], frozen=True):
@@ -69,6 +69,7 @@ async def save(service: Service, caller: Caller, document: D, check: Check[D], e
     async with service.control.database.write() as session:
         found = await documents.find(session, kind, document.key, lock=True)
         before, revision = found if found is not None else (None, 0)
+        document = with_the_rest(caller, document, before)
         may_edit(caller, document, before)
         if expected == 0 and found is not None:
             raise Conflict(f"there is a {name} {document.key!r} already; PUT replaces it")
@@ -83,7 +84,23 @@ async def save(service: Service, caller: Caller, document: D, check: Check[D], e
             if kind is not Metric:
                 await publish_everywhere(session, now)
     await service.control.hub.refresh()
-    return tagged(document, saved, 201 if before is None else 200)
+    return tagged(visible(caller, document), saved, 201 if before is None else 200)
+
+
+def visible(caller: Caller, document: Any) -> Any:
+    """A flag without the targeting of environments that do not exist for a bound key; anything else as it is."""
+    bound = caller.key.environment
+    if bound is None or not isinstance(document, Flag):
+        return document
+    return msgspec.structs.replace(document, targeting={k: v for k, v in document.targeting.items() if k == bound})
+
+
+def with_the_rest(caller: Caller, document: Any, before: Any) -> Any:
+    """A bound key's flag, with the targeting it could not see put back."""
+    if caller.key.environment is None or not isinstance(document, Flag) or not isinstance(before, Flag):
+        return document
+    unseen = {k: v for k, v in before.targeting.items() if k != caller.key.environment}
+    return msgspec.structs.replace(document, targeting={**unseen, **document.targeting})
 
 
 def may_edit(caller: Caller, document: Any, before: Any) -> None:
@@ -119,7 +136,7 @@ def expected_revision(if_match: str | None) -> int | None:
     """The revision of an If-Match header; None without one (or with `*`). Raises Malformed when it is none."""
     if if_match is None or if_match.strip() == "*":
         return None
-    match = _ETAG.match(if_match.strip())
+    match = _ETAG.fullmatch(if_match.strip())
     if match is None:
         raise Malformed('If-Match is a revision in quotes, such as "3", as the ETag of an answer gives it')
     return int(match[1])

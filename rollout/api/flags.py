@@ -90,15 +90,21 @@ def _unknown(path: str, what: str, name: str, known: Mapping[str, Any]) -> Probl
 
 
 @get("/", opt=VIEW, responses=REFUSALS)
-async def list_flags(service: NamedDependency[Service]) -> list[documents.Stored[Flag]]:
-    """Every flag with its revision."""
-    return await documents.listed(service, Flag)
+async def list_flags(
+    service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> list[documents.Stored[Flag]]:
+    """Every flag with its revision; a bound key sees the targeting of its own environment only."""
+    found = await documents.listed(service, Flag)
+    return [documents.Stored(each.revision, documents.visible(caller, each.document)) for each in found]
 
 
 @get("/{key:str}", opt=VIEW, responses=REFUSALS)
-async def get_flag(key: FromPath[str], service: NamedDependency[Service]) -> Response[Flag]:
-    """One flag; its revision is the ETag."""
-    return await documents.one(service, Flag, key)
+async def get_flag(
+    key: FromPath[str], service: NamedDependency[Service], caller: NamedDependency[Caller]
+) -> Response[Flag]:
+    """One flag; its revision is the ETag. A bound key sees the targeting of its own environment only."""
+    found = await documents.one(service, Flag, key)
+    return Response(documents.visible(caller, found.content), headers=found.headers)
 
 
 @post("/", opt=EDIT, responses=REFUSALS)

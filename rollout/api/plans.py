@@ -1,8 +1,10 @@
 """Plans: reusable recipes. A change adds a version; a rollout keeps the one it was made from."""
 
+from typing import Annotated
+
 from litestar import Response, Router, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from rollout.api.auth import EDIT, VIEW, Caller
 from rollout.api.documents import IfMatch, Stored, expected_revision, refuse, same_key, tagged
@@ -14,6 +16,8 @@ from rollout.domain.document import key_problems
 from rollout.domain.plan import Plan
 from rollout.domain.plan_problems import plan_problems
 from rollout.errors import Conflict, NotFound
+
+Version = Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)]
 
 
 async def _save(service: Service, caller: Caller, plan: Plan, expected: int | None) -> Response[Plan]:
@@ -45,7 +49,9 @@ async def list_plans(service: NamedDependency[Service]) -> list[Stored[Plan]]:
 
 @get("/{key:str}", opt=VIEW, responses=REFUSALS)
 async def get_plan(
-    key: FromPath[str], service: NamedDependency[Service], version: FromQuery[int | None] = None
+    key: FromPath[str],
+    service: NamedDependency[Service],
+    version: Version = None,
 ) -> Response[Plan]:
     """A version of a plan, the newest one if none is named; the version is the ETag."""
     async with service.control.database.read() as session:

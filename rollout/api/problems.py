@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from rollout.api.access import note
 from rollout.api.limits import TooMany
 from rollout.api.wording import worded
-from rollout.db.session import Duplicate
+from rollout.db.session import Duplicate, Unstorable
 from rollout.domain.document import Problem
 from rollout.errors import Invalid, RolloutError, Unauthenticated
 from rollout.telemetry import places
@@ -115,6 +115,12 @@ def unanswered(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     )
 
 
+def unstorable(_: Request[Any, Any, Any], __: Exception) -> Response[ProblemDetails]:
+    """A text with a character that the database cannot hold; the driver's message would quote it."""
+    detail = "a text or a number in the request cannot be stored (a NUL character, or far too large); correct it"
+    return _answer(ProblemDetails(status=400, title="Malformed request", detail=detail))
+
+
 def broken(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemDetails]:
     """A fault of ours: logged by its places, told without any."""
     _log.error("request failed", path=request.scope.get("path_template"), exception=places(error))
@@ -131,6 +137,8 @@ HANDLERS: dict[Any, Any] = {
     msgspec.ValidationError: unfit,
     msgspec.DecodeError: unreadable,
     UnicodeDecodeError: unreadable,
+    RecursionError: unreadable,
+    Unstorable: unstorable,
     Duplicate: duplicate,
     HTTPException: unanswered,
     Exception: broken,

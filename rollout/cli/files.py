@@ -1,5 +1,6 @@
 """Documents in YAML files: read as YAML 1.2 (`on` and `off` are texts), checked, in the order they need."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -11,6 +12,7 @@ import yaml
 
 from rollout.api.wording import worded
 from rollout.domain.cohort import Cohort
+from rollout.domain.document import key_problems
 from rollout.domain.environment import Environment
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
@@ -32,7 +34,7 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
-_BOOL = "tag:yaml.org,2002:bool"
+_BOOL, _INT, _FLOAT, _DATE = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp"))
 
 
 class BadFile(Exception):
@@ -56,10 +58,28 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, match) for tag, match in resolvers if tag not in (_BOOL, "tag:yaml.org,2002:timestamp")]
+    first: [(tag, match) for tag, match in resolvers if tag not in (_BOOL, _INT, _FLOAT, _DATE)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_NUMERIC = list("-+.0123456789")
 _Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_INT, re.compile("^(?:[-+]?[0-9]{1,18}|0o[0-7]{1,20}|0x[0-9a-fA-F]{1,15})$"), _NUMERIC)
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    _NUMERIC,
+)
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    """YAML 1.2's integers: 010 is ten, 0o10 is eight, 12:30 is a text."""
+    text = loader.construct_scalar(node)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_Loader.add_constructor(_INT, _integer)
 
 
 def read(paths: Iterable[Path]) -> list[Authored]:
@@ -68,7 +88,14 @@ def read(paths: Iterable[Path]) -> list[Authored]:
     Raises:
         BadFile: a file, a kind or a field is wrong.
     """
-    return ordered([document for path in paths for document in _documents(path)])
+    found = [document for path in paths for document in _documents(path)]
+    seen: set[tuple[type[Any], str]] = set()
+    for document in found:
+        name = (type(document), "" if isinstance(document, RolloutDocument) else document.key)
+        if name in seen and not isinstance(document, RolloutDocument):
+            raise BadFile(f"{name[0].__name__} {name[1]!r} is there twice; keep one of them")
+        seen.add(name)
+    return ordered(found)
 
 
 def ordered(found: Sequence[Authored]) -> list[Authored]:
@@ -84,10 +111,13 @@ def _documents(path: Path) -> list[Authored]:
     try:
         text = path.read_text(encoding="utf-8")
         raw = [each for each in yaml.load_all(text, Loader=_Loader) if each is not None]
+        json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except (OSError, UnicodeDecodeError) as error:
         raise BadFile(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise BadFile(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadFile(f"{path}: has a value that no document can carry: {error}") from error
     if not raw:
         raise BadFile(f"{path}: has no document")
     return [_document(each, f"{path}, document {i}" if len(raw) > 1 else str(path)) for i, each in enumerate(raw, 1)]
@@ -103,6 +133,9 @@ def _document(raw: Any, where: str) -> Authored:
     except msgspec.ValidationError as error:
         problem = worded(error, KINDS[kind])
         raise BadFile(f"{where}: {problem.path or 'document'}: {problem.message}") from error
+    if not isinstance(converted, RolloutDocument):
+        for problem in key_problems(converted.key):  # it becomes part of an address
+            raise BadFile(f"{where}: {problem.path}: {problem.message}")
     return converted
 
 

@@ -46,7 +46,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     doubts += ["killed"] if status["killed"] else []
     doubts += ["unproven"] if status["guarded"] and not status["proven"] else []
     doubt = f" ({', '.join(doubts)})" if doubts else ""
-    share = f"{status['percentage']:g} % on {status['candidate']}"
+    whose = f" of cohort {status['cohort']}" if status["cohort"] else ""
+    share = f"{status['percentage']:g} %{whose} on {status['candidate']}"
     yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}"
     following = status["next_change"]
     if following is not None:

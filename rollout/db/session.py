@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 Session = AsyncSession
 Duplicate = IntegrityError
 """A row that must be unique exists already."""
+Unstorable = DataError
+"""A value that no column can hold."""
 Unavailable = OperationalError
 """The database did not do it now: a lock held too long, a deadlock, a lost connection."""
 _PATIENCE = "-c lock_timeout=8s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"

@@ -175,7 +175,7 @@ async def _resolve_plan(session: Session, document: RolloutDocument) -> RolloutD
     if document.plan is None:
         return document
     key, _, number = document.plan.partition("@")
-    if number and not number.isdecimal():
+    if number and not (number.isdecimal() and number.isascii() and len(number) <= 9):
         raise Invalid([("plan", f"{document.plan!r} is no plan: write its key, or key@version")])
     found = await plans.find(session, key, int(number) if number else None)
     if found is None:

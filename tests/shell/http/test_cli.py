@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from rollout.cli.files import BadFile, read
+from rollout.domain.flag import Flag
 from tests.shell.http.command import Run
 from tests.shell.http.server import Site
 
@@ -167,7 +169,7 @@ def test_status_tells_people_and_programs_where_a_rollout_stands(site: Site, run
     assert run("apply", "-f", str(files), "--start").code == 0
     people = run("status", "assistant").out
     assert "assistant off -> on in production" in people
-    assert "now    running, stage pilot, 100 % on on" in people
+    assert "now    running, stage pilot, 100 % of cohort everybody-here on on" in people
     assert "next   canary at 1 %, not before 20" in people
     rollout = site.http.get("/api/v1/rollouts").json()[0]["id"]
     program = json.loads(run("status", rollout, "--json").out)
@@ -182,7 +184,7 @@ def test_kill_and_restore_go_through_the_service(site: Site, run: Run, files: Pa
     assert run("kill", "assistant", "-e", "production", "--reason", "smoke").code == 0
     state = site.http.get("/api/v1/flags/assistant/state?environment=production").json()
     assert state["state"]["kill_reason"] == "smoke"
-    assert "paused, stage pilot, 0 % on on (killed)" in run("status", "assistant").out
+    assert "paused, stage pilot, 0 % of cohort everybody-here on on (killed)" in run("status", "assistant").out
     assert run("kill", "assistant", "-e", "production").out.startswith("assistant is killed in production (already):")
     assert run("restore", "assistant", "-e", "production").code == 0
     assert "(already)" not in run("kill", "assistant", "-e", "production").out
@@ -212,3 +214,31 @@ def test_without_a_key_or_a_service_it_says_what_to_do(run: Run, monkeypatch: py
         assert "set ROLLOUT_KEY" in run("status", "x").err
     monkeypatch.delenv("ROLLOUT_KEY")
     assert "set ROLLOUT_KEY" in run("status", "x").err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: Cohort\nkey: c\nunits: [.nan]",
+        'kind: Cohort\nkey: c\nunits: ["\\ud800"]',
+        "kind: Cohort\nkey: ../keys?x=\nunits: [a]",
+        "kind: Cohort\nkey: c\nunits: &a [*a]",
+        "kind: Cohort\nkey: c\nunits: !!int abc",
+        "kind: Cohort\nkey: c\nunits: " + "[" * 3000 + "]" * 3000,
+        "kind: Cohort\nkey: c\nunits: [a]\n---\nkind: Cohort\nkey: c\nunits: [b]",
+    ],
+)
+def test_a_file_that_no_document_can_carry_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(BadFile) as refused:
+        read([file])
+    assert "Traceback" not in str(refused.value)
+
+
+def test_numbers_are_read_as_yaml_1_2(tmp_path: Path) -> None:
+    file = tmp_path / "flag.yaml"
+    file.write_text("kind: Flag\nkey: f\ndefault_variant: a\nvariants: {a: 010, b: 12:30, c: 1e3, d: 0o17, e: 0x1f}")
+    (flag,) = read([file])
+    assert isinstance(flag, Flag)
+    assert flag.variants == {"a": 10, "b": "12:30", "c": 1000.0, "d": 15, "e": 31}
