@@ -58,7 +58,7 @@ async def preview(
         raise NotFound(f"there is no flag {data.flag!r}")
     compiled = compile_ruleset(newest.ruleset)
     age = hub.engine_age_ms()
-    lapsed = frozenset(lease for lease in compiled.leases if age is None or age > lease)
+    lapsed = frozenset({*compiled.leases, None} if age is None else {x for x in compiled.leases if age > x})
     slot = int(service.control.now().timestamp()) // 60
     context = Context(data.context.targeting_key, data.context.attributes)
     found = evaluate(compiled, data.flag, context, lapsed, slot)
