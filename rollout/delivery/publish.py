@@ -20,13 +20,7 @@ async def publish(session: Session, environment: str, now: datetime) -> int:
     """
     revision = await environments.next_revision(session, environment)
     newest = await environments.ruleset(session, environment)
-    served = Served(
-        environment=environment,
-        flags={key: flag for key, (flag, _) in (await documents.every(session, Flag)).items()},
-        states=await flag_states.of_environment(session, environment),
-        cohorts={key: cohort for key, (cohort, _) in (await documents.every(session, Cohort)).items()},
-        rollouts=await rollouts.served(session, environment),
-    )
+    served = await gathered(session, environment)
     if newest is not None:
         before = msgspec.json.decode(newest, type=Ruleset)
         unchanged = compile_ruleset(served, before.revision, before.edition)
@@ -35,6 +29,17 @@ async def publish(session: Session, environment: str, now: datetime) -> int:
             return before.revision
     await environments.keep_ruleset(session, compile_ruleset(served, revision, secrets.token_hex(6)), now)
     return revision
+
+
+async def gathered(session: Session, environment: str) -> Served:
+    """Everything the environment serves as this transaction sees it, uncompiled."""
+    return Served(
+        environment=environment,
+        flags={key: flag for key, (flag, _) in (await documents.every(session, Flag)).items()},
+        states=await flag_states.of_environment(session, environment),
+        cohorts={key: cohort for key, (cohort, _) in (await documents.every(session, Cohort)).items()},
+        rollouts=await rollouts.served(session, environment),
+    )
 
 
 async def publish_everywhere(session: Session, now: datetime) -> dict[str, int]:
