@@ -1,5 +1,7 @@
 """Making every recorded look again from its inputs; the same bytes must come out."""
 
+import asyncio
+
 import msgspec
 
 from rollout.db import increments, rollouts
@@ -36,6 +38,7 @@ async def replay(session: Session, identifier: str) -> Replayed:
     differing, foreign = [], []
     recorded = await rollouts.evaluations(session, identifier)
     for evaluation in recorded:
+        await asyncio.sleep(0)  # a long rollout has many looks; nobody else waits for more than one of them
         inputs = msgspec.json.decode(evaluation.inputs, type=Inputs)
         added = await increments.of_tick(session, identifier, evaluation.tick)
         evidence, outcome = examine(row.document, row.metrics, evidence, added, inputs)
