@@ -18,7 +18,7 @@ from rollout.domain.watch import Role, Watch
 from rollout.stats.combine import e_bh, log_late_start, log_weighted_mean
 from rollout.stats.design_effect import ArmsCells, design_effect
 from rollout.stats.margin import Margin
-from rollout.stats.mixture import log_mixture, rounded
+from rollout.stats.mixture import log_tempered, rounded
 from rollout.stats.planning import units_needed
 from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, ControlHistory
 from rollout.stats.samples import srm_design_effect, srm_log_e
@@ -120,18 +120,18 @@ def judge(evidence: Evidence, look: Look) -> Judgement:
 
 
 def _weigh(mine: GuardrailEvidence, look: Look, attempt: Attempt) -> None:
-    """Log e-values from the log wealth: mixed over bets, tempered by the design effect, harm also over start stages."""
+    """Log e-values from the log wealth: tempered by the design effect, mixed over bets, harm also over start stages."""
     pool = [_arms(cells) for cells in mine.cells.values()]
     mine.design_effect = rounded(design_effect(pool)) if pool else 1.0
     stages = len(look.plan.stages) + (look.plan.bake is not None)
     starts = []
     for first in sorted(mine.harm):
         wealth = [sum(column) for column in zip(*(v for s, v in mine.harm.items() if s >= first), strict=True)]
-        starts.append((first, log_mixture(wealth, HARM_WEIGHTS) / mine.design_effect))
+        starts.append((first, log_tempered(wealth, HARM_WEIGHTS, mine.design_effect)))
     mine.log_e_harm = rounded(log_late_start(_by_start(starts, attempt.stage), stages)) if starts else 0.0
     own = mine.cells.get(attempt.id)
     if mine.gate_attempt == attempt.id and mine.gate and own is not None:
-        gate = log_mixture(mine.gate, ADVANCE_WEIGHTS) / _gate_effect(mine, own, look)
+        gate = log_tempered(mine.gate, ADVANCE_WEIGHTS, _gate_effect(mine, own, look))
         mine.log_e_gate = max(mine.log_e_gate, rounded(gate))
 
 
@@ -240,7 +240,7 @@ def _needed(mine: GuardrailEvidence, watch: Watch, look: Look, baseline: ArmNumb
     if not baseline.n or share >= 1 or mine.log_e_gate >= threshold:
         return None
     rate = ControlHistory(*mine.history).guess.mean
-    present = log_mixture(mine.gate, ADVANCE_WEIGHTS) / mine.design_effect if mine.gate else 0.0
+    present = log_tempered(mine.gate, ADVANCE_WEIGHTS, mine.design_effect) if mine.gate else 0.0
     needed = units_needed(present, threshold, rate, look.margins[watch.metric], watch.direction, share)
     return None if needed is None else needed * mine.design_effect
 

@@ -16,6 +16,7 @@ from rollout.stats.betting import Batch, settle
 from rollout.stats.design_effect import CELLS, ArmsCells, design_effect
 from rollout.stats.guess import YOUNG, mix_guesses, settled_guess, young_guesses
 from rollout.stats.margin import Direction, Margin, null_line
+from rollout.stats.mixture import log_tempered
 from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, advance_bets, harm_bets
 
 REPLICATIONS, LOOKS, REQUESTS = 300, 96, 200
@@ -62,7 +63,8 @@ def crossings(world: World, bets: Callable, margin: Margin, weights: Floats, see
         log_e = top + np.log(np.exp(wealth - top[:, None]) @ weights)
         raw |= log_e >= threshold
         for index in np.flatnonzero((log_e >= threshold) & ~tempered):
-            tempered[index] = log_e[index] / design_effect([cells(totals[:, :, index])]) >= threshold
+            effect = design_effect([cells(totals[:, :, index])])
+            tempered[index] = log_tempered(wealth[index], weights, effect) >= threshold
     return float(tempered.mean()), float(raw.mean())
 
 

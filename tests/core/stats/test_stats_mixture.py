@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.stats.mixture import LOG_DECIMALS, log_mixture, rounded
+from rollout.stats.mixture import LOG_DECIMALS, log_mixture, log_tempered, rounded
 
 logs = st.lists(st.floats(-600.0, 600.0), min_size=1, max_size=12)
 
@@ -53,3 +53,16 @@ def test_rounding_is_stable_and_close(value: float) -> None:
 
 def test_zero_is_written_one_way_only() -> None:
     assert math.copysign(1.0, rounded(-1e-12)) == 1.0
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=8), st.floats(1, 50))
+def test_tempering_before_mixing_never_claims_more_than_tempering_after(wealth: list[float], effect: float) -> None:
+    weights = [1 / len(wealth)] * len(wealth)
+    tempered = log_tempered(wealth, weights, effect)
+    assert tempered <= log_mixture(wealth, weights) / effect + 1e-9
+    assert log_tempered(wealth, weights, 1.0) == log_mixture(wealth, weights)
+
+
+def test_a_design_effect_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        log_tempered([0.0], [1.0], 0.9)
