@@ -71,7 +71,7 @@ def figure(replications: int = REPLICATIONS, seed: int = 1) -> Figure:
 
 
 def scenario(ramp: Ramp, design_effect: float = 1.0) -> Scenario:
-    """A plan as the simulator takes it. Dividing log e by D is the same as raising 1 / alpha to the power D."""
+    """A plan as the simulator takes it, every bet divided by the design effect throughout."""
     plan = ramp.rollout
     stages = tuple(
         SimulatedStage(
@@ -86,9 +86,10 @@ def scenario(ramp: Ramp, design_effect: float = 1.0) -> Scenario:
         guardrails=tuple(_guardrail(ramp, guardrail) for guardrail in plan.guardrails),
         requests_per_tick=quietest_rate() * SECONDS_PER_TICK,
         horizon=int(LONGEST_RUN / SECONDS_PER_TICK),
-        alpha_rollback=plan.analysis.alpha_rollback**design_effect,
-        alpha_advance=plan.analysis.alpha_advance**design_effect,
+        alpha_rollback=plan.analysis.alpha_rollback,
+        alpha_advance=plan.analysis.alpha_advance,
         risk_scaled=plan.analysis.risk_scaled,
+        design_effect=design_effect,
     )
 
 

@@ -68,6 +68,8 @@ class Scenario:
         alpha_rollback: level of the rollback test, over all guardrails, looks and stages.
         alpha_advance: level of each gate.
         risk_scaled: whether early gates widen the margins (`margin.risk_scaled`).
+        design_effect: D >= 1 that every bet is divided by throughout (`mixture.log_tempered`). The simulated requests
+            stay independent, so a D above 1 shows what estimating it too high costs.
 
     Raises:
         ValueError: if any of this does not hold.
@@ -80,8 +82,11 @@ class Scenario:
     alpha_rollback: float = 0.01
     alpha_advance: float = 0.05
     risk_scaled: bool = True
+    design_effect: float = 1.0
 
     def __post_init__(self) -> None:
+        if not self.design_effect >= 1.0:
+            raise ValueError(f"a design effect is at least 1; got {self.design_effect}")
         percentages = [stage.percentage for stage in self.stages]
         if not percentages or percentages[0] <= 0.0 or percentages[-1] >= 100.0:
             raise ValueError(f"at least one stage, each above 0 and below 100 percent; got {percentages}")
@@ -119,6 +124,7 @@ class Outcomes:
 class _State:
     """All replications; arrays over (replication, ...) or (guardrail, replication, ...), changed in place."""
 
+    effect: float  # what every bet is divided by
     status: Ints
     stage: Ints
     ticks: Ints  # in the current stage
@@ -142,7 +148,7 @@ def simulate(scenario: Scenario, replications: int, rng: np.random.Generator) ->
         replications: how many; 20,000 give a standard error of 0.0002 at a probability of 0.999.
         rng: the random generator; the same seed gives the same outcomes.
     """
-    state = _new_state(len(scenario.guardrails), len(scenario.stages), replications)
+    state = _new_state(scenario, replications)
     for _ in range(scenario.horizon):
         for stage in reversed(range(len(scenario.stages))):  # backwards: an advance takes effect next tick
             rows = np.flatnonzero((state.status == RUNNING) & (state.stage == stage))
@@ -153,11 +159,14 @@ def simulate(scenario: Scenario, replications: int, rng: np.random.Generator) ->
     return Outcomes(state.status == COMPLETED, state.status == ROLLED_BACK, state.total_ticks, state.total_units)
 
 
-def _new_state(guardrails: int, stages: int, size: int) -> _State:
+def _new_state(scenario: Scenario, size: int) -> _State:
+    guardrails, stages = len(scenario.guardrails), len(scenario.stages)
+
     def whole(*shape: int) -> Ints:
         return np.zeros(shape, np.int64)
 
     return _State(
+        effect=scenario.design_effect,
         status=whole(size),
         stage=whole(size),
         ticks=whole(size),
@@ -228,8 +237,9 @@ def _bet(guardrail: SimulatedGuardrail, gate: Margin, place: tuple[int, int], ro
         counts = Batch(n[:, 0], x[:, 0], n[:, 1], x[:, 1])
         past = (state.events[index, part], state.outcomes[part])
         harm = _log_factors(harm_bets, guardrail.rollback_margin or guardrail.margin, guardrail.direction, counts, past)
-        state.harm[index, part, : stage + 1] += harm[:, None, :]
-        state.advance[index, part] += _log_factors(advance_bets, gate, guardrail.direction, counts, past)
+        state.harm[index, part, : stage + 1] += harm[:, None, :] / state.effect
+        advance = _log_factors(advance_bets, gate, guardrail.direction, counts, past)
+        state.advance[index, part] += advance / state.effect
         wealth = _log_mixture(state.advance[index, part], ADVANCE_WEIGHTS)
         state.best[index, part] = np.maximum(state.best[index, part], wealth)
 
