@@ -38,7 +38,10 @@ class ArmNumbers(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric at one look: the verdict and the numbers behind it. Logs are natural, rounded to 1e-9."""
+    """One metric at one look: the verdict and the numbers behind it. Logs are natural, rounded to 1e-9.
+
+    `late` counts outcomes that came after their minute was judged: shown, never bet.
+    """
 
     metric: str
     role: Role
@@ -52,6 +55,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     gate_margin: Margin
     design_effect: float
     units_needed: float | None = None
+    late: int = 0
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +204,7 @@ def _reading(evidence: Evidence, watch: Watch, look: Look, *, breached: bool) ->
         gate_threshold=rounded(gate_threshold),
         gate_margin=look.margins[watch.metric],
         design_effect=mine.design_effect,
+        late=mine.late,
         units_needed=_needed(mine, watch, look, baseline, gate_threshold),
     )
     return msgspec.structs.replace(reading, verdict=_verdict(reading, watch, evidence, look, breached=breached))

@@ -186,3 +186,22 @@ async def test_upkeep_forgets_only_ids_that_nobody_sends_again(database_url: str
         service.now += timedelta(seconds=1)
         assert await upkeep.tidy(service.control) == 1
         assert (await service.row(identifier)).accepted == 1
+
+
+async def test_outcomes_that_come_after_their_minute_was_judged_are_shown_and_not_bet(sqlite_url: str) -> None:
+    guardrails = [{"metric": "slow_errors", "max_regression": {"absolute": 0.02}}]
+    async with lab(sqlite_url) as service:
+        identifier = await service.start(guardrails=guardrails)
+        await service.send(identifier, 0.02, 0.02, metric="slow_errors")
+        minute = int(service.now.timestamp()) // 60
+        attempt = (await service.row(identifier)).state.attempt
+        assert attempt is not None
+        await service.pass_time(300)
+        before = (await service.row(identifier)).evidence.metrics["slow_errors"].harm
+        outcome = SlotIncrement(metrics={"slow_errors": MetricIncrement(cells={1: [7.0, 7.0]})})
+        await service.post({attempt.id: {"candidate": ArmIncrement(slots={minute: outcome})}})
+        await service.watchman.round()
+        row = await service.row(identifier)
+        assert row.latest is not None
+        assert row.latest.judgement.readings[0].late == 7
+        assert row.evidence.metrics["slow_errors"].harm == before != {}
