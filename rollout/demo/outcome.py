@@ -51,7 +51,8 @@ def result(track: Track, traffic: Traffic, processes: int, api: Api) -> Result:
     transitions = api.get(f"/rollouts/{track.id}/transitions")
     looks = api.get(f"/rollouts/{track.id}/evaluations")
     flag = api.get(f"/flags/{track.ramp.flag.key}/state?environment={environment()}")
-    changes = [transition["change"] for transition in transitions if transition["tick"] is not None]
+    by_look = [transition["change"] for transition in transitions if transition["tick"] is not None]
+    changes = [change for change in by_look if change["step"] != "calibrate"]
     decided = datetime.fromisoformat(changes[-1]["at"]).timestamp() if changes else None
     newest, oldest = (None, None) if decided is None else seconds(track, traffic.flushes, processes, decided)
     breach = status["breach"]

@@ -166,6 +166,7 @@ def _exposure(
         pin=document.pin,
         salt=f"{flag.salt or flag.key}:{rollout.id}" if document.reseed else None,
         metrics=tuple(sorted(rollout.metrics)) if attempt is not None else (),
+        frozen=dict(sorted(rollout.state.frozen.items())) if attempt is not None else {},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from rollout.domain.document import content_hash, duration
-from rollout.domain.judge import Judgement, Reading
+from rollout.domain.judge import ArmNumbers, Judgement, Reading
 from rollout.domain.plan import PlanBody, percentage_of, units_wanted
 from rollout.domain.rollout import EXPOSED, State
 from rollout.domain.watch import Watch
@@ -79,7 +79,13 @@ def progress(situation: Situation) -> Decision:
         return _bake(situation)
     if state.status != "running":
         return _hold(Reason(state.status, f"the rollout is {state.status}"))
-    reasons = (*_time(situation), *_units(situation), *_verdicts(situation), *_sample_ratio(situation))
+    reasons = (
+        *_time(situation),
+        *_units(situation),
+        *_verdicts(situation),
+        *_ceilings(situation),
+        *_sample_ratio(situation),
+    )
     stage = plan.stages[state.stage]
     if reasons:
         overdue = stage.max_duration and state.stage_age(situation.now) >= duration(stage.max_duration)
@@ -101,8 +107,7 @@ def _on_breach(situation: Situation) -> Decision | None:
     reading = next(reading for reading in judgement.readings if reading.metric == culprit.metric)
     how = "" if reading.log_e_harm >= reading.harm_threshold else " by the guardrails together, none alone"
     message = (
-        f"{culprit.metric} breach: candidate {_rate(reading.candidate.x, reading.candidate.n)}, "
-        f"baseline {_rate(reading.baseline.x, reading.baseline.n)} in this stage; evidence of harm beyond the margin "
+        f"{culprit.metric} breach: {_arms(reading)} in this stage; evidence of harm beyond the margin "
         f"{judgement.combined_max:.2f} >= {judgement.breach_threshold:.2f}{how}"
     )
     kind: DecisionKind = "pause" if culprit.on_breach == "pause" else "roll_back"
@@ -151,7 +156,7 @@ def _bake(situation: Situation) -> Decision:
     reasons = [Reason("baking", f"baking for another {_span(left)}")] if left > timedelta(0) else []
     proven = situation.plan.stages[-1].name not in situation.state.unproven_stages
     reasons += [_reason(reading) for reading in situation.judgement.readings if _holds_bake(reading, proven=proven)]
-    reasons += _sample_ratio(situation)
+    reasons += [*_ceilings(situation), *_sample_ratio(situation)]
     return _hold(*reasons) if reasons else _forward(situation, "the bake ended without a breach", proven=True)
 
 
@@ -193,6 +198,21 @@ def _closes_gate(reading: Reading) -> bool:
             return reading.verdict == "breach" or reading.verdict in MISSING
         case "warning":
             return False
+
+
+def _ceilings(situation: Situation) -> tuple[Reason, ...]:
+    """A level beyond its ceiling holds, also when the baseline is as bad; it lets go by itself."""
+    over = {reading.metric: reading for reading in situation.judgement.readings if reading.over_ceiling}
+    return tuple(
+        Reason(
+            "ceiling",
+            f"{watch.metric}: the candidate is beyond the ceiling of {watch.ceiling:g} now: "
+            f"{_level(over[watch.metric], over[watch.metric].candidate)}",
+            watch.metric,
+        )
+        for watch in situation.watches
+        if watch.metric in over and watch.ceiling is not None
+    )
 
 
 def _sample_ratio(situation: Situation) -> tuple[Reason, ...]:
@@ -251,10 +271,7 @@ def _reason(reading: Reading) -> Reason:
 
 def _says(reading: Reading) -> str:
     """One sentence with the numbers behind a verdict."""
-    numbers = (
-        f"candidate {_rate(reading.candidate.x, reading.candidate.n)}, "
-        f"baseline {_rate(reading.baseline.x, reading.baseline.n)}"
-    )
+    numbers = _arms(reading)
     match reading.verdict:
         case "undecided":
             needed = f", about {reading.units_needed:.0f} more candidate requests" if reading.units_needed else ""
@@ -267,6 +284,8 @@ def _says(reading: Reading) -> str:
             return "requests arrive, but no outcome of this metric; is it observed?"
         case "stale":
             return "requests arrive, but no outcome of this metric lately"
+        case "insufficient" if reading.awaits:
+            return f"{reading.awaits} more baseline outcomes until its thresholds are frozen; nothing is judged before"
         case "insufficient":
             return f"one arm has no outcome yet: {numbers}"
         case "error":
@@ -275,8 +294,26 @@ def _says(reading: Reading) -> str:
             return f"passed: {numbers}"
 
 
-def _rate(x: int, n: int) -> str:
-    return f"{x}/{n} ({100 * x / n:.2f} %)" if n else "none"
+def _arms(reading: Reading) -> str:
+    return f"candidate {_level(reading, reading.candidate)}, baseline {_level(reading, reading.baseline)}"
+
+
+def _level(reading: Reading, arm: ArmNumbers) -> str:
+    """One arm's numbers in the words of its kind."""
+    n, x = arm.n, arm.x
+    if not n or (reading.kind == "ratio" and not x):
+        return "none"
+    match reading.kind:
+        case "proportion":
+            return f"{x}/{n} ({100 * x / n:.2f} %)"
+        case "count_rate":
+            return f"{x:g} events in {n:g} ({x / n:.4g} each)"
+        case "ratio":
+            return f"{n:.4g}/{x:.4g} ({n / x:.4g})"
+        case "quantile":
+            return f"{n:g} values"
+        case "mean" | "distribution":
+            return f"{n:g} values, mean {x / n:.4g}"
 
 
 def _span(left: timedelta) -> str:

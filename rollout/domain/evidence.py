@@ -3,52 +3,108 @@
 Everything adds up: increments merge in any order to the same evidence.
 """
 
+from collections.abc import Sequence
+from itertools import zip_longest
+
 import msgspec
 
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
-from rollout_client.evaluation.ruleset import Arm
+from rollout_client.evaluation.ruleset import Arm, Frozen
 
 Increments = dict[str, dict[Arm, ArmIncrement]]
 """Attempt id -> arm -> what it adds."""
-CellCounts = dict[int, list[int]]
-"""Cluster cell -> [n, x]."""
+CellCounts = dict[int, list[float]]
+"""Cluster cell -> [n, sum of each score]; what the scores are depends on the metric's kind (`kinds`)."""
 SECONDS_PER_SLOT = 60
 ARMS: tuple[Arm, Arm] = ("candidate", "baseline")
 
 
-class ArmCells(msgspec.Struct):
-    """The same cells in both arms."""
+class ArmSums(msgspec.Struct, omit_defaults=True):
+    """Outcomes of one metric in one arm: by cell, squares of the scores, by histogram bucket, and in all.
 
-    candidate: CellCounts = msgspec.field(default_factory=dict)
-    baseline: CellCounts = msgspec.field(default_factory=dict)
-
-    def of(self, arm: Arm) -> CellCounts:
-        """Cells of one arm."""
-        return self.candidate if arm == "candidate" else self.baseline
-
-    def add(self, other: "ArmCells") -> None:
-        """Merge by addition."""
-        for arm in ARMS:
-            add_cells(self.of(arm), other.of(arm))
-
-
-class GuardrailEvidence(msgspec.Struct, kw_only=True):
-    """What one watched metric has shown in the present epoch.
-
-    `history` is the predictable memory of the baseline (x, n); `harm` the log wealth of each harm bet by stage; `gate`
-    that of each advance bet of the attempt `gate_attempt`; `watermark` the last minute already bet of a metric with
-    maturity.
+    `totals` is what people read: (n, events), or (n, sum, sum of squares) of values, or a ratio's two sums.
     """
 
-    history: tuple[float, float] = (0.5, 50.0)
+    cells: CellCounts = msgspec.field(default_factory=dict)
+    squares: list[float] = msgspec.field(default_factory=list)
+    histogram: dict[int, float] = msgspec.field(default_factory=dict)
+    totals: list[float] = msgspec.field(default_factory=list)
+
+    def add(self, other: "ArmSums") -> None:
+        """Merge by addition."""
+        for cell, numbers in other.cells.items():
+            self.cells[cell] = added(self.cells.get(cell, ()), numbers)
+        self.squares = added(self.squares, other.squares)
+        for bucket, count in other.histogram.items():
+            self.histogram[bucket] = self.histogram.get(bucket, 0) + count
+        self.totals = added(self.totals, other.totals)
+
+
+class Arms(msgspec.Struct, omit_defaults=True):
+    """The same of both arms."""
+
+    candidate: ArmSums = msgspec.field(default_factory=ArmSums)
+    baseline: ArmSums = msgspec.field(default_factory=ArmSums)
+
+    def of(self, arm: Arm) -> ArmSums:
+        """Sums of one arm."""
+        return self.candidate if arm == "candidate" else self.baseline
+
+    def add(self, other: "Arms") -> None:
+        """Merge by addition."""
+        for arm in ARMS:
+            self.of(arm).add(other.of(arm))
+
+
+class ArmPast(msgspec.Struct, omit_defaults=True):
+    """Former attempts of one arm, all that the design effect needs of them: `rollout.stats.design_effect.Clusters`.
+
+    `cells` maps a cell to [n, residual of each score].
+    """
+
+    cells: CellCounts = msgspec.field(default_factory=dict)
+    independent: list[float] = msgspec.field(default_factory=list)
+    part: list[float] = msgspec.field(default_factory=list)
+
+
+class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
+    """What was frozen from the baseline, in numbers: see `rollout.stats.calibration.Calibration`."""
+
+    cap: float
+    centre: float
+    scale: float
+    body: tuple[float, ...]
+    ladder: tuple[float, ...]
+    gate: float
+
+
+class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one watched metric has shown in the present epoch.
+
+    Of the baseline, for the guesses of later bets: `history` (x, n) or (events, exposure), `histogram`, and what was
+    frozen (`calibration`, and as clients hear it `frozen`); these outlive an epoch. `harm` is the log wealth of each
+    harm bet by stage; `gate` that of each advance bet of the attempt `gate_attempt`, `gate_best` the largest log e of
+    each gate. `cells` holds the present attempt, `past` the former ones by arm, `totals` all of them. `watermark`: the
+    last minute already bet of a metric with maturity. `staked`: outcomes of the present attempt that were bet, by arm.
+    """
+
+    history: tuple[float, float] | None = None
+    histogram: dict[int, float] = msgspec.field(default_factory=dict)
+    calibration: Calibrated | None = None
+    frozen: Frozen | None = None
     harm: dict[int, list[float]] = msgspec.field(default_factory=dict)
     gate: list[float] = msgspec.field(default_factory=list)
+    gate_best: list[float] = msgspec.field(default_factory=list)
     gate_attempt: str = ""
     log_e_harm: float = 0.0
     log_e_gate: float = 0.0
     design_effect: float = 1.0
-    cells: dict[str, ArmCells] = msgspec.field(default_factory=dict)
-    carried: dict[str, ArmCells] = msgspec.field(default_factory=dict)
+    cells: dict[str, Arms] = msgspec.field(default_factory=dict)
+    past: dict[Arm, ArmPast] = msgspec.field(default_factory=dict)
+    totals: dict[str, dict[Arm, list[float]]] = msgspec.field(default_factory=dict)
+    carried: dict[str, Arms] = msgspec.field(default_factory=dict)
+    staked: dict[Arm, float] = msgspec.field(default_factory=dict)
+    ceiling: list[float] = msgspec.field(default_factory=list)
     watermark: int = 0
     late: int = 0
     seen_at: float = 0.0
@@ -60,7 +116,7 @@ class AttemptEvidence(msgspec.Struct, kw_only=True):
     share: float
     exposures: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
     started: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
-    first: ArmCells = msgspec.field(default_factory=ArmCells)
+    first: dict[Arm, dict[int, int]] = msgspec.field(default_factory=lambda: {"candidate": {}, "baseline": {}})
 
 
 class Evidence(msgspec.Struct, kw_only=True):
@@ -76,15 +132,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     exposed_at: float = 0.0
 
 
-def add_cells(into: CellCounts, more: CellCounts) -> None:
-    """Merge [n, x] by cell."""
-    for cell, counts in more.items():
-        mine = into.get(cell)
-        if mine is None:
-            into[cell] = list(counts)
-        else:
-            mine[0] += counts[0]
-            mine[1] += counts[1]
+def added(mine: Sequence[float], more: Sequence[float]) -> list[float]:
+    """Sum of two rows of numbers; a shorter one is padded with zeros."""
+    return [a + b for a, b in zip_longest(mine, more, fillvalue=0)]
 
 
 def merge(into: Increments, more: Increments) -> None:
@@ -119,13 +169,8 @@ def merge_slot(into: SlotIncrement, more: SlotIncrement) -> None:
 
 
 def _merge_metric(into: MetricIncrement, more: MetricIncrement) -> None:
+    """Merge by addition; what was measured before something was frozen is shorter, and padded with zeros."""
     for cell, numbers in more.cells.items():
-        mine = into.cells.get(cell)
-        into.cells[cell] = list(numbers) if mine is None else [a + b for a, b in zip(mine, numbers, strict=True)]
+        into.cells[cell] = added(into.cells.get(cell, ()), numbers)
     for bucket, count in more.histogram.items():
         into.histogram[bucket] = into.histogram.get(bucket, 0) + count
-
-
-def totals(cells: CellCounts) -> tuple[int, int]:
-    """(n, x) over all cells."""
-    return sum(counts[0] for counts in cells.values()), sum(counts[1] for counts in cells.values())

@@ -2,7 +2,8 @@
 
 Requests of a metric without maturity are bet as they arrive. A metric with maturity is bet once per minute of
 exposure, when the minute's outcomes are due, with n = what was started or exposed in it (decision record 0001). An
-interval in which one arm has no request is carried over and bet together with the next.
+interval in which one arm has no request is carried over and bet together with the next. How a metric is counted and
+bet is its kind's business (`kinds`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,31 +11,24 @@ from datetime import datetime
 
 import numpy as np
 
+from rollout.domain.ceilings import watch_ceiling
 from rollout.domain.evidence import (
     ARMS,
     SECONDS_PER_SLOT,
-    ArmCells,
+    Arms,
     AttemptEvidence,
-    CellCounts,
     Evidence,
     GuardrailEvidence,
     Increments,
-    add_cells,
+    added,
     merge_slot,
-    totals,
 )
+from rollout.domain.former import close_attempt, enter_former
+from rollout.domain.kinds import Kind, kind_of
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Watch
 from rollout.stats.margin import Margin
-from rollout.stats.proportion import (
-    ADVANCE_WEIGHTS,
-    HARM_WEIGHTS,
-    ControlHistory,
-    Counts,
-    advance_log_factors,
-    harm_log_factors,
-)
-from rollout_client.evaluation.evidence import SlotIncrement
+from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
 
 
@@ -57,57 +51,74 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
     Increments of attempts outside the epoch are ignored (ingestion keeps them apart as orphans).
     """
     if evidence.epoch != tick.current.epoch:
-        evidence = Evidence(epoch=tick.current.epoch, bets=evidence.bets)
+        evidence = _next_epoch(evidence, tick.current.epoch)
     slow = [watch for watch in tick.watches if watch.maturity > 0]
     for attempt_id, arms in increments.items():
         attempt = tick.attempts.get(attempt_id)
         if attempt is None:
             continue
         for arm, increment in arms.items():
-            for slot, added in increment.slots.items():
-                _count_exposures(evidence, attempt, arm, added, tick.at)
+            for slot, added_here in increment.slots.items():
+                _count_exposures(evidence, attempt, arm, added_here, tick.at)
                 for watch in slow:
-                    _count_late(evidence, watch, slot, added)
+                    _count_late(evidence, watch, slot, added_here)
                 if slow:
                     minute = evidence.open_slots.setdefault(attempt_id, {}).setdefault(slot, {})
-                    merge_slot(minute.setdefault(arm, SlotIncrement()), _awaited(added, slow))
+                    merge_slot(minute.setdefault(arm, SlotIncrement()), _awaited(added_here, slow))
     for watch in tick.watches:
-        mine = evidence.metrics.setdefault(watch.metric, GuardrailEvidence())
-        fresh = (
-            _due_minutes(evidence, mine, watch, tick) if watch.maturity > 0 else _as_they_come(increments, watch, tick)
-        )
-        _bet(mine, watch, tick, fresh)
+        mine, kind = evidence.metrics.setdefault(watch.metric, GuardrailEvidence()), kind_of(watch)
+        _open_attempt(mine, kind, tick)
+        if watch.maturity > 0:
+            fresh = _due_minutes(evidence, mine, watch, tick)
+        else:
+            fresh = _as_they_come(increments, mine, watch, tick)
+        _take(mine, watch, tick, fresh)
         evidence.bets += bool(fresh)
     _drop_finished_minutes(evidence, slow)
     return evidence
 
 
-def _count_exposures(evidence: Evidence, attempt: Attempt, arm: Arm, added: SlotIncrement, at: float) -> None:
+def _next_epoch(evidence: Evidence, epoch: int) -> Evidence:
+    """Fresh e-processes; what the baseline taught stays, for it is no evidence and what was frozen must not move."""
+    metrics = {
+        name: GuardrailEvidence(
+            history=mine.history, histogram=mine.histogram, calibration=mine.calibration, frozen=mine.frozen
+        )
+        for name, mine in evidence.metrics.items()
+    }
+    return Evidence(epoch=epoch, bets=evidence.bets, metrics=metrics)
+
+
+def _count_exposures(evidence: Evidence, attempt: Attempt, arm: Arm, seen: SlotIncrement, at: float) -> None:
     mine = evidence.attempts.get(attempt.id)
     if mine is None:
         mine = evidence.attempts[attempt.id] = AttemptEvidence(share=attempt.percentage / 100)
-    mine.exposures[arm] += sum(added.exposures.values())
-    mine.started[arm] += sum(added.started.values())
-    add_cells(mine.first.of(arm), {cell: [count, 0] for cell, count in added.first_exposures.items()})
-    if added.exposures:
+    mine.exposures[arm] += sum(seen.exposures.values())
+    mine.started[arm] += sum(seen.started.values())
+    first = mine.first[arm]
+    for cell, count in seen.first_exposures.items():
+        first[cell] = first.get(cell, 0) + count
+    if seen.exposures:
         evidence.exposed_at = at
 
 
-def _awaited(added: SlotIncrement, slow: Sequence[Watch]) -> SlotIncrement:
+def _awaited(seen: SlotIncrement, slow: Sequence[Watch]) -> SlotIncrement:
     """What an open minute must keep: its denominators, and the outcomes of slow metrics."""
-    metrics = {watch.metric: added.metrics[watch.metric] for watch in slow if watch.metric in added.metrics}
-    return SlotIncrement(exposures=added.exposures, started=added.started, metrics=metrics)
+    metrics = {watch.metric: seen.metrics[watch.metric] for watch in slow if watch.metric in seen.metrics}
+    return SlotIncrement(exposures=seen.exposures, started=seen.started, metrics=metrics)
 
 
-def _count_late(evidence: Evidence, watch: Watch, slot: int, added: SlotIncrement) -> None:
+def _count_late(evidence: Evidence, watch: Watch, slot: int, seen: SlotIncrement) -> None:
     """An outcome whose minute was already bet is shown, never bet."""
     mine = evidence.metrics.get(watch.metric)
     if mine is not None and slot <= mine.watermark:
-        mine.late += sum(int(numbers[0]) for numbers in _cells(added, watch).values())
+        late = seen.metrics.get(watch.metric, MetricIncrement())
+        mine.late += sum(int(numbers[0]) for numbers in late.cells.values())
 
 
-def _as_they_come(increments: Increments, watch: Watch, tick: Round) -> dict[str, ArmCells]:
-    fresh: dict[str, ArmCells] = {}
+def _as_they_come(increments: Increments, mine: GuardrailEvidence, watch: Watch, tick: Round) -> dict[str, Arms]:
+    kind = kind_of(watch)
+    fresh: dict[str, Arms] = {}
     for attempt_id, arms in increments.items():
         if attempt_id not in tick.attempts:
             continue
@@ -115,67 +126,96 @@ def _as_they_come(increments: Increments, watch: Watch, tick: Round) -> dict[str
             for slot in increment.slots.values():
                 metric = slot.metrics.get(watch.metric)
                 if metric is not None:
-                    cells = fresh.setdefault(attempt_id, ArmCells()).of(arm)
-                    add_cells(cells, {cell: [int(v[0]), int(v[1])] for cell, v in metric.cells.items()})
+                    fresh.setdefault(attempt_id, Arms()).of(arm).add(kind.fold(mine, metric))
     return fresh
 
 
-def _due_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, tick: Round) -> dict[str, ArmCells]:
+def _due_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, tick: Round) -> dict[str, Arms]:
+    kind = kind_of(watch)
     due_until = int((tick.at - watch.maturity) // SECONDS_PER_SLOT) - 1
-    fresh: dict[str, ArmCells] = {}
+    fresh: dict[str, Arms] = {}
     for attempt_id, minutes in evidence.open_slots.items():
         for slot, arms in minutes.items():
             if mine.watermark < slot <= due_until:
-                target = fresh.setdefault(attempt_id, ArmCells())
+                target = fresh.setdefault(attempt_id, Arms())
                 for arm, increment in arms.items():
-                    add_cells(target.of(arm), _outcomes(increment, watch))
+                    target.of(arm).add(kind.mature(mine, increment))
     mine.watermark = max(mine.watermark, due_until)
     return fresh
 
 
-def _outcomes(increment: SlotIncrement, watch: Watch) -> CellCounts:
-    """N = everything started or exposed in the minute; x never exceeds it; open attempts may count as the failure."""
-    recorded = _cells(increment, watch)
-    due = increment.exposures if watch.denominator == "exposure" else increment.started
-    counts: CellCounts = {}
-    for cell, n in due.items():
-        seen, x = (int(v) for v in recorded.get(cell, (0, 0)))
-        open_failures = max(n - seen, 0) if watch.counts_timeouts else 0
-        counts[cell] = [n, min(n, x + open_failures)]
-    return counts
+def _open_attempt(mine: GuardrailEvidence, kind: Kind, tick: Round) -> None:
+    """A new attempt starts its gate afresh; the cells of the one before join the former ones."""
+    if mine.gate_attempt == tick.current.id:
+        return
+    before = tick.attempts.get(mine.gate_attempt)
+    close_attempt(mine, kind, same_stage=before is not None and before.stage == tick.current.stage)
+    mine.gate_attempt, mine.log_e_gate = tick.current.id, 0.0
+    mine.gate = [0.0] * sum(weights.size for weights in kind.gate_weights)
+    mine.gate_best = [0.0] * len(kind.gate_weights)
+    mine.staked = {}
 
 
-def _cells(increment: SlotIncrement, watch: Watch) -> dict[int, list[float]]:
-    metric = increment.metrics.get(watch.metric)
-    return metric.cells if metric is not None else {}
-
-
-def _bet(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: dict[str, ArmCells]) -> None:
-    """One factor per (tick, attempt, guardrail); then the baseline's counts teach the guess of the next tick."""
-    if mine.gate_attempt != tick.current.id:
-        mine.gate_attempt, mine.log_e_gate = tick.current.id, 0.0
-        mine.gate = [0.0] * len(ADVANCE_WEIGHTS)
-    history = ControlHistory(*mine.history)
-    learned = history
-    for attempt_id, cells in fresh.items():
-        if any(cells.of(arm) for arm in ARMS):
+def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: Mapping[str, Arms]) -> None:
+    """One factor per (tick, attempt, guardrail); then the baseline's outcomes teach the guesses of the next tick."""
+    kind = kind_of(watch)
+    learn = []
+    for attempt_id, arms in fresh.items():
+        if any(arms.of(arm).totals for arm in ARMS):
             mine.seen_at = tick.at
-        mine.cells.setdefault(attempt_id, ArmCells()).add(cells)
-        waiting = mine.carried.setdefault(attempt_id, ArmCells())
-        waiting.add(cells)
-        candidate, baseline = Counts(*totals(waiting.candidate)), Counts(*totals(waiting.baseline))
-        if not (candidate.n and baseline.n):
-            continue
-        del mine.carried[attempt_id]
-        attempt = tick.attempts[attempt_id]
-        factors = harm_log_factors(candidate, baseline, history.guess, watch.harm_margin, watch.direction)
-        wealth = mine.harm.get(attempt.stage, [0.0] * len(HARM_WEIGHTS))
-        mine.harm[attempt.stage] = (np.asarray(wealth) + factors).tolist()
+        totals = mine.totals.setdefault(attempt_id, {})
+        for arm in ARMS:
+            totals[arm] = added(totals.get(arm, ()), arms.of(arm).totals)
         if attempt_id == tick.current.id:
-            gate = advance_log_factors(candidate, baseline, history.guess, tick.margins[watch.metric], watch.direction)
-            mine.gate = (np.asarray(mine.gate) + gate).tolist()
-        learned = learned.learn(baseline)
-    mine.history = (learned.x, learned.n)
+            watch_ceiling(mine, watch, arms.candidate)
+        if attempt_id == tick.current.id or attempt_id in mine.cells:
+            mine.cells.setdefault(attempt_id, Arms()).add(_without_histogram(arms))
+        else:
+            enter_former(mine, kind, arms)
+        batch = _carried(mine, kind, attempt_id, arms)
+        if batch is None:
+            continue
+        if kind.awaits(mine) == 0:
+            _bet(mine, watch, tick, (tick.attempts[attempt_id], batch))
+        learn.append(batch.baseline)
+    for baseline in learn:
+        kind.learn(mine, baseline)
+
+
+def _carried(mine: GuardrailEvidence, kind: Kind, attempt_id: str, arms: Arms) -> Arms | None:
+    """The batch to bet: what was carried over and what came, once both arms have something; None until then.
+
+    While a metric is being calibrated nothing is bet, so nothing need be carried: the baseline teaches at once.
+    """
+    batch = mine.carried.setdefault(attempt_id, Arms())
+    batch.add(arms)
+    if kind.awaits(mine) == 0 and not all(kind.amount(batch.of(arm)) for arm in ARMS):
+        return None
+    del mine.carried[attempt_id]
+    return batch
+
+
+def _bet(mine: GuardrailEvidence, watch: Watch, tick: Round, placed: tuple[Attempt, Arms]) -> None:
+    attempt, batch = placed
+    if not kind_of(watch).harm_weights.size:  # judged from the cells of the whole stage, not batch by batch
+        return
+    of_gate = attempt.id == tick.current.id
+    factors = kind_of(watch).bet(mine, batch, tick.margins[watch.metric] if of_gate else None)
+    wealth = mine.harm.get(attempt.stage, [0.0] * factors.harm.size)
+    mine.harm[attempt.stage] = (np.asarray(wealth) + factors.harm).tolist()
+    if factors.gate is not None:
+        for arm in ARMS:
+            mine.staked[arm] = mine.staked.get(arm, 0.0) + kind_of(watch).amount(batch.of(arm))
+        mine.gate = (np.asarray(mine.gate) + factors.gate).tolist()
+
+
+def _without_histogram(arms: Arms) -> Arms:
+    """What the design effect needs of a batch; histograms are for the bet alone."""
+    kept = Arms()
+    for arm in ARMS:
+        of = kept.of(arm)
+        of.cells, of.squares = dict(arms.of(arm).cells), list(arms.of(arm).squares)
+    return kept
 
 
 def _drop_finished_minutes(evidence: Evidence, slow: list[Watch]) -> None:

@@ -11,36 +11,41 @@ from typing import Literal
 
 import msgspec
 
-from rollout.domain.evidence import SECONDS_PER_SLOT, ArmCells, Evidence, GuardrailEvidence, totals
+from rollout.domain import ceilings
+from rollout.domain.evidence import SECONDS_PER_SLOT, Evidence, GuardrailEvidence
+from rollout.domain.kinds import kind_of
 from rollout.domain.plan import Analysis, PlanBody, percentage_of
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Role, Watch
-from rollout.stats.combine import e_bh, log_late_start, log_weighted_mean
-from rollout.stats.design_effect import ArmsCells, design_effect
+from rollout.domain.weigh import Place, weigh
+from rollout.stats.ceiling import is_exceeded
+from rollout.stats.combine import e_bh, log_weighted_mean
 from rollout.stats.margin import Margin
 from rollout.stats.mixture import log_tempered, rounded
 from rollout.stats.planning import units_needed
-from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, ControlHistory
+from rollout.stats.proportion import ADVANCE_WEIGHTS, ControlHistory
 from rollout.stats.samples import srm_design_effect, srm_log_e
+from rollout_client.evaluation.ruleset import MetricKind
 
 Verdict = Literal["pass", "breach", "undecided", "insufficient", "no_traffic", "no_data", "stale", "error"]
 
 
-ENOUGH_EVENTS = 10
-"""Effective events, and non-events, that an arm needs before its cells can tell how outcomes cluster."""
-
-
 class ArmNumbers(msgspec.Struct, frozen=True):
-    """Requests and counted events of one arm in the running attempt."""
+    """One arm in the running attempt: n requests and x events, or n values and their sum, or a ratio's two sums.
 
-    n: int
-    x: int
+    Whole where they are counts. A quantile has no sum: x is 0.
+    """
+
+    n: float
+    x: float
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One metric at one look: the verdict and the numbers behind it. Logs are natural, rounded to 1e-9.
 
-    `late` counts outcomes that came after their minute was judged: shown, never bet.
+    `late` counts outcomes that came after their minute was judged: shown, never bet. `awaits`: baseline outcomes still
+    needed before cap and thresholds are frozen. `over_ceiling`: the candidate's own level is shown to be beyond the
+    guardrail's ceiling, whatever the baseline does.
     """
 
     metric: str
@@ -56,6 +61,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     design_effect: float
     units_needed: float | None = None
     late: int = 0
+    kind: MetricKind = "proportion"
+    awaits: int = 0
+    over_ceiling: bool = False
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +106,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 def judge(evidence: Evidence, look: Look) -> Judgement:
     """Readings of every watched metric; updates the running maxima inside `evidence`."""
     attempt = look.attempts[-1]
+    place = _place(look)
     for watch in look.watches:
-        _weigh(evidence.metrics.setdefault(watch.metric, GuardrailEvidence()), look, attempt)
+        mine = evidence.metrics.setdefault(watch.metric, GuardrailEvidence())
+        weigh(mine, watch, look.margins[watch.metric], place)
     enforcing = [watch for watch in look.watches if watch.role == "guardrail"]
     log_es = [evidence.metrics[watch.metric].log_e_harm for watch in enforcing]
     combined = rounded(log_weighted_mean(log_es, [watch.weight for watch in enforcing])) if enforcing else 0.0
@@ -123,52 +133,23 @@ def judge(evidence: Evidence, look: Look) -> Judgement:
     )
 
 
-def _weigh(mine: GuardrailEvidence, look: Look, attempt: Attempt) -> None:
-    """Log e-values from the log wealth: tempered by the design effect, mixed over bets, harm also over start stages."""
-    pool = [_arms(cells) for cells in mine.cells.values()]
-    mine.design_effect = rounded(design_effect(pool)) if pool else 1.0
-    stages = len(look.plan.stages) + (look.plan.bake is not None)
-    starts = []
-    for first in sorted(mine.harm):
-        wealth = [sum(column) for column in zip(*(v for s, v in mine.harm.items() if s >= first), strict=True)]
-        starts.append((first, log_tempered(wealth, HARM_WEIGHTS, mine.design_effect)))
-    mine.log_e_harm = rounded(log_late_start(_by_start(starts, attempt.stage), stages)) if starts else 0.0
-    own = mine.cells.get(attempt.id)
-    if mine.gate_attempt == attempt.id and mine.gate and own is not None:
-        gate = log_tempered(mine.gate, ADVANCE_WEIGHTS, _gate_effect(mine, own, look))
-        mine.log_e_gate = max(mine.log_e_gate, rounded(gate))
-
-
-def _gate_effect(mine: GuardrailEvidence, own: ArmCells, look: Look) -> float:
-    """What the gate's log e is divided by: never less than what the attempt or the whole rollout shows.
-
-    Few events cannot show how they cluster: with sticky units that always or never fail, an attempt without a failure
-    looks like no clustering at all. Until both arms hold enough *effective* events and non-events (counted in units,
-    not in requests), every request of a unit is taken to repeat its first: D is at least the requests per unit.
-    """
-    effect = max(design_effect([_arms(own)]), mine.design_effect)
-    arms = [totals(own.candidate), totals(own.baseline)]
-    per_unit = max(1.0, arms[0][0] / max(1, look.attempt_units))
-    fewest = min(min(x, n - x) for n, x in arms) / per_unit
-    return effect if fewest >= ENOUGH_EVENTS else max(effect, per_unit)
-
-
-def _by_start(starts: Sequence[tuple[int, float]], stage: int) -> list[float]:
-    """Log e of the process that started at each stage so far; one without any bet since its start stands at 0."""
-    known = dict(starts)
-    result: list[float] = []
-    for first in range(stage + 1):
-        later = [s for s in known if s >= first]
-        result.append(known[min(later)] if later else 0.0)
-    return result
+def _place(look: Look) -> Place:
+    attempt, analysis = look.attempts[-1], look.plan.analysis
+    return Place(
+        attempt=attempt.id,
+        stage=attempt.stage,
+        stages=len(look.plan.stages) + (look.plan.bake is not None),
+        units=look.attempt_units,
+        alpha_rollback=analysis.alpha_rollback,
+        alpha_advance=analysis.alpha_advance,
+    )
 
 
 def _sample_ratio(evidence: Evidence) -> float:
     """SRM e-process: product over attempts, each tempered by the design effect of its first exposures."""
     total = 0.0
     for attempt in evidence.attempts.values():
-        candidate = {cell: counts[0] for cell, counts in attempt.first.candidate.items()}
-        baseline = {cell: counts[0] for cell, counts in attempt.first.baseline.items()}
+        candidate, baseline = attempt.first["candidate"], attempt.first["baseline"]
         if 0 < attempt.share < 1 and (candidate or baseline):
             effect = srm_design_effect(candidate, baseline, attempt.share)
             total += srm_log_e(sum(candidate.values()), sum(baseline.values()), attempt.share) / effect
@@ -188,26 +169,35 @@ def _culprit(enforcing: Sequence[Watch], log_es: Sequence[float]) -> str:
 def _reading(evidence: Evidence, watch: Watch, look: Look, *, breached: bool) -> Reading:
     mine = evidence.metrics[watch.metric]
     attempt = look.attempts[-1]
-    own = mine.cells.get(attempt.id, ArmCells())
-    candidate, baseline = ArmNumbers(*totals(own.candidate)), ArmNumbers(*totals(own.baseline))
+    totals = mine.totals.get(attempt.id, {})
+    candidate, baseline = _numbers(totals.get("candidate", [])), _numbers(totals.get("baseline", []))
     analysis = look.plan.analysis
     gate_threshold = math.log(1 / analysis.alpha_advance)
     reading = Reading(
         metric=watch.metric,
+        kind=watch.kind,
         role=watch.role,
         verdict="undecided",
         candidate=candidate,
         baseline=baseline,
         log_e_harm=mine.log_e_harm,
-        harm_threshold=rounded(_own_harm_threshold(watch, look.watches, analysis)),
+        harm_threshold=rounded(own_harm_threshold(watch, look.watches, analysis)),
         log_e_gate=mine.log_e_gate,
         gate_threshold=rounded(gate_threshold),
         gate_margin=look.margins[watch.metric],
         design_effect=mine.design_effect,
         late=mine.late,
-        units_needed=_needed(mine, watch, look, baseline, gate_threshold),
+        units_needed=_needed(mine, watch, look, (candidate, baseline), gate_threshold),
+        awaits=kind_of(watch).awaits(mine),
+        over_ceiling=bool(mine.ceiling) and is_exceeded(mine.ceiling, ceilings.ALPHA),
     )
     return msgspec.structs.replace(reading, verdict=_verdict(reading, watch, evidence, look, breached=breached))
+
+
+def _numbers(totals: Sequence[float]) -> ArmNumbers:
+    """Whole numbers where they are whole."""
+    n, x = (*totals, 0, 0)[:2]
+    return ArmNumbers(*(int(value) if value == int(value) else rounded(value) for value in (n, x)))
 
 
 def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, breached: bool) -> Verdict:
@@ -224,14 +214,14 @@ def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, 
     if not reading.candidate.n and not reading.baseline.n:
         not_due_yet = awaited and now - look.attempts[-1].opened_at.timestamp() <= awaited + SECONDS_PER_SLOT
         return "insufficient" if not_due_yet else "no_data"
-    if not reading.candidate.n or not reading.baseline.n:
+    if not reading.candidate.n or not reading.baseline.n or reading.awaits:
         return "insufficient"
     if now - mine.seen_at > look.patience + awaited:
         return "stale" if now - evidence.exposed_at <= look.patience else "no_traffic"
     return "pass" if reading.log_e_gate >= reading.gate_threshold else "undecided"
 
 
-def _own_harm_threshold(watch: Watch, watches: Sequence[Watch], analysis: Analysis) -> float:
+def own_harm_threshold(watch: Watch, watches: Sequence[Watch], analysis: Analysis) -> float:
     """Evidence at which this guardrail alone carries the weighted mean: log(1 / (alpha * share of the weights))."""
     if watch.role != "guardrail":
         return math.log(1 / analysis.alpha_rollback)
@@ -239,19 +229,20 @@ def _own_harm_threshold(watch: Watch, watches: Sequence[Watch], analysis: Analys
     return math.log(1 / (analysis.alpha_rollback * share))
 
 
-def _needed(mine: GuardrailEvidence, watch: Watch, look: Look, baseline: ArmNumbers, threshold: float) -> float | None:
+def _needed(
+    mine: GuardrailEvidence, watch: Watch, look: Look, arms: tuple[ArmNumbers, ArmNumbers], threshold: float
+) -> float | None:
+    """Candidate requests that the gate still needs: from rates where those say it all, else at the pace so far."""
     attempt = look.attempts[-1]
+    candidate, baseline = arms
     share = percentage_of(look.plan, attempt.stage) / 100
     if not baseline.n or share >= 1 or mine.log_e_gate >= threshold:
         return None
-    rate = ControlHistory(*mine.history).guess.mean
+    if watch.kind != "proportion":
+        if mine.log_e_gate <= 0.0:
+            return None
+        return rounded(candidate.n * (threshold - mine.log_e_gate) / mine.log_e_gate)
+    rate = ControlHistory(*mine.history).guess.mean if mine.history is not None else 0.0
     present = log_tempered(mine.gate, ADVANCE_WEIGHTS, mine.design_effect) if mine.gate else 0.0
     needed = units_needed(present, threshold, rate, look.margins[watch.metric], watch.direction, share)
     return None if needed is None else needed * mine.design_effect
-
-
-def _arms(cells: ArmCells) -> ArmsCells:
-    return ArmsCells(
-        candidate={cell: (counts[0], counts[1]) for cell, counts in cells.candidate.items()},
-        baseline={cell: (counts[0], counts[1]) for cell, counts in cells.baseline.items()},
-    )

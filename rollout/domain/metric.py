@@ -50,6 +50,9 @@ def metric_problems(metric: Metric) -> list[Problem]:
                 "a metric per exposure is judged per minute of exposure; say how long to wait, such as '10m'",
             )
         )
+    if metric.denominator == "exposure" and metric.kind not in ("proportion", "count_rate"):
+        message = f"a {metric.kind} is observed with its own number of observations; use 'attempt'"
+        problems.append(Problem("denominator", message))
     problems += _timeout_problems(metric) + _bounds_problems(metric)
     return problems
 
@@ -69,6 +72,8 @@ def _timeout_problems(metric: Metric) -> list[Problem]:
 def _bounds_problems(metric: Metric) -> list[Problem]:
     if metric.bounds is None:
         return []
+    if metric.kind not in ("mean", "quantile", "distribution"):
+        return [Problem("bounds", f"a {metric.kind} has no bounds of its own; remove them")]
     low, high = metric.bounds
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         return [Problem("bounds", "give two finite numbers, the lower one first")]

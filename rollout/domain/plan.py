@@ -42,7 +42,9 @@ class Bake(Document, frozen=True, kw_only=True):
 class Guardrail(Document, frozen=True, kw_only=True):
     """A metric that must not get worse. A breach acts; a signal (listed apart) only holds and clears itself.
 
-    `rollback_on: any_regression` draws the rollback line at equality instead of at `max_regression`.
+    `rollback_on: any_regression` draws the rollback line at equality instead of at `max_regression`. `focus` says which
+    number of a latency or a cost is meant: mean, or a quantile such as p95. `ceiling` holds the rollout while the
+    candidate's own level is beyond it, even if the baseline is as bad.
     """
 
     metric: str
@@ -54,6 +56,7 @@ class Guardrail(Document, frozen=True, kw_only=True):
     on_missing: OnMissing = "hold"
     rollback_on: Literal["beyond_tolerance", "any_regression"] = "beyond_tolerance"
     weight: float = 1.0
+    ceiling: float | None = None
 
 
 class Signal(Document, frozen=True, kw_only=True):

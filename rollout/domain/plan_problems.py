@@ -2,25 +2,17 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from math import isfinite
 from typing import Protocol
 
 from rollout.domain.cohort import Cohort
 from rollout.domain.document import Problem, duration, duration_problems
 from rollout.domain.flag import Flag
+from rollout.domain.guardrail_problems import guardrail_problems, missing
 from rollout.domain.metric import Metric
-from rollout.domain.plan import Guardrail, MaxRegression, PlanBody, RolloutDocument, Signal, Stage
-
-JUDGED_KINDS = ("proportion",)
-"""Metric kinds this version has a valid test for; others are stored and shown, and refused as guardrails."""
-
+from rollout.domain.plan import PlanBody, RolloutDocument, Stage
 
 SHORTEST_LEASE = timedelta(seconds=10)
 """Two heartbeats of the stream: a shorter lease would lapse between them."""
-
-
-LONGEST_MATURITY = timedelta(hours=6)
-"""Every open minute of a slow metric is part of the evidence that each look carries."""
 
 
 class World(Protocol):
@@ -47,13 +39,13 @@ def rollout_problems(document: RolloutDocument, world: World) -> list[Problem]:
     """Problems of a rollout: its references, then its plan."""
     problems = []
     if document.environment not in world.environments:
-        problems.append(_missing("environment", "environment", document.environment, world.environments))
+        problems.append(missing("environment", "environment", document.environment, world.environments))
     flag = world.flags.get(document.flag)
     if flag is None:
-        problems.append(_missing("flag", "flag", document.flag, world.flags))
+        problems.append(missing("flag", "flag", document.flag, world.flags))
     for path, variant in (("baseline", document.baseline), ("candidate", document.candidate)):
         if flag is not None and variant not in flag.variants:
-            problems.append(_missing(path, f"variant of {flag.key!r}", variant, flag.variants))
+            problems.append(missing(path, f"variant of {flag.key!r}", variant, flag.variants))
     if document.baseline == document.candidate:
         problems.append(Problem("candidate", "is the same variant as the baseline; name the variant to roll out"))
     return problems + plan_problems(document, world)
@@ -67,11 +59,9 @@ def plan_problems(plan: PlanBody, world: World) -> list[Problem]:
     problems += _stages_problems(plan, world)
     problems += _lease_problems(plan.lease)
     for i, guardrail in enumerate(plan.guardrails):
-        problems += _guardrail_problems(guardrail, f"guardrails[{i}]", world)
-        if guardrail.weight <= 0 or not isfinite(guardrail.weight):
-            problems.append(Problem(f"guardrails[{i}].weight", "must be above 0; leave it out for equal weights"))
+        problems += guardrail_problems(guardrail, f"guardrails[{i}]", world.metrics)
     for i, signal in enumerate(plan.signals):
-        problems += _guardrail_problems(signal, f"signals[{i}]", world)
+        problems += guardrail_problems(signal, f"signals[{i}]", world.metrics)
     problems += _repeated(plan) + _analysis_problems(plan) + _bake_problems(plan)
     return problems
 
@@ -134,7 +124,7 @@ def _stage_problems(stage: Stage, path: str, world: World) -> list[Problem]:
     ):
         problems.append(Problem(f"{path}.percentage", "the finest step is 0.001; round it"))
     if stage.cohort is not None and stage.cohort not in world.cohorts:
-        problems.append(_missing(f"{path}.cohort", "cohort", stage.cohort, world.cohorts))
+        problems.append(missing(f"{path}.cohort", "cohort", stage.cohort, world.cohorts))
     if stage.min_units is not None and stage.min_units < 0:
         problems.append(Problem(f"{path}.min_units", "must be 0 or more"))
     timing = duration_problems(stage.min_duration, f"{path}.min_duration")
@@ -142,52 +132,6 @@ def _stage_problems(stage: Stage, path: str, world: World) -> list[Problem]:
     if not timing and stage.max_duration and duration(stage.max_duration) < duration(stage.min_duration):
         timing.append(Problem(f"{path}.max_duration", f"is shorter than min_duration ({stage.min_duration}); raise it"))
     return problems + timing
-
-
-def _guardrail_problems(guardrail: Guardrail | Signal, path: str, world: World) -> list[Problem]:
-    metric = world.metrics.get(guardrail.metric)
-    problems = duration_problems(guardrail.maturity, f"{path}.maturity")
-    if metric is None:
-        return [*problems, _missing(f"{path}.metric", "metric", guardrail.metric, world.metrics)]
-    if metric.kind not in JUDGED_KINDS:
-        message = f"{metric.key!r} is a {metric.kind}; this version judges {', '.join(JUDGED_KINDS)} metrics only"
-        problems.append(Problem(f"{path}.metric", message))
-    if guardrail.focus is not None and metric.kind == "proportion":
-        problems.append(Problem(f"{path}.focus", "a proportion has no focus; remove it"))
-    if guardrail.direction is not None and guardrail.direction != metric.direction:
-        message = f"the metric says {metric.direction}; remove the direction here or correct the metric"
-        problems.append(Problem(f"{path}.direction", message))
-    problems += _maturity_problems(guardrail, metric, path) if not problems else []
-    per_exposure = metric.denominator == "exposure" and guardrail.maturity is not None and not problems
-    if per_exposure and not duration(guardrail.maturity or "0s"):
-        problems.append(Problem(f"{path}.maturity", "a metric per exposure needs a maturity above 0"))
-    return problems + _margin_problems(guardrail.max_regression, metric, f"{path}.max_regression")
-
-
-def _maturity_problems(guardrail: Guardrail | Signal, metric: Metric, path: str) -> list[Problem]:
-    awaited = duration(guardrail.maturity or metric.maturity)
-    at = f"{path}.maturity"
-    if awaited > LONGEST_MATURITY:
-        return [Problem(at, f"at most {LONGEST_MATURITY} of minutes can be kept open; judge an earlier outcome")]
-    if metric.timeout is not None and awaited < duration(metric.timeout):
-        message = (
-            f"must be at least the metric's timeout ({metric.timeout}), or calls in flight would count as failures"
-        )
-        return [Problem(at, message)]
-    return []
-
-
-def _margin_problems(margin: MaxRegression, metric: Metric, path: str) -> list[Problem]:
-    if (margin.relative is None) == (margin.absolute is None):
-        return [Problem(path, "give exactly one of 'relative' (a share of the baseline) and 'absolute' (a difference)")]
-    size = margin.relative if margin.relative is not None else margin.absolute
-    field = "relative" if margin.relative is not None else "absolute"
-    assert size is not None
-    if not isfinite(size) or size <= 0:
-        return [Problem(f"{path}.{field}", "must be above 0: no test can prove that nothing changed at all")]
-    if size >= 1 and (field == "absolute" or metric.direction == "higher_is_better"):
-        return [Problem(f"{path}.{field}", "must be below 1: a proportion cannot change by more than itself")]
-    return []
 
 
 def _analysis_problems(plan: PlanBody) -> list[Problem]:
@@ -231,8 +175,3 @@ def _positive_duration(text: str, path: str) -> list[Problem]:
     if not problems and not duration(text):
         problems.append(Problem(path, "must be longer than 0"))
     return problems
-
-
-def _missing(path: str, what: str, name: str, known: Mapping[str, object] | frozenset[str]) -> Problem:
-    some = ", ".join(sorted(known)[:8]) or "none yet"
-    return Problem(path, f"there is no {what} {name!r} (known: {some}); create it first or correct the name")

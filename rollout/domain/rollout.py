@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from rollout.domain.plan import PlanBody, percentage_of
+from rollout_client.evaluation.ruleset import Frozen
 
 Status = Literal["draft", "scheduled", "running", "paused", "baking", "completed", "rolled_back", "cancelled"]
 Action = Literal["start", "pause", "resume", "advance", "approve", "roll_back", "cancel"]
@@ -62,6 +63,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     `elapsed` is the time (seconds) spent in the present stage up to `clock_since`; None: the clock stands still.
     `blind`: the engine took the exposure away until it sees again. `withheld`: a kill took it, until a person resumes.
+    `frozen` holds, by metric, what was frozen from the baseline; it stays for the life of the rollout.
     """
 
     status: Status = "draft"
@@ -77,6 +79,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     withheld: bool = False
     missing_since: dict[str, datetime] = {}
     unproven_stages: tuple[str, ...] = ()
+    frozen: dict[str, Frozen] = {}
     started_at: datetime | None = None
     ended_at: datetime | None = None
 

@@ -1,5 +1,6 @@
 """Applying a decision: state in, state and recorded change out. The only place where a State changes."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -7,8 +8,11 @@ import msgspec
 
 from rollout.domain.plan import PlanBody, is_proven, percentage_of
 from rollout.domain.rollout import Approval, Attempt, Breach, State, Status
+from rollout_client.evaluation.ruleset import Frozen
 
-Step = Literal["start", "advance", "complete", "pause", "resume", "roll_back", "cancel", "approve", "lapse", "regain"]
+Step = Literal[
+    "start", "advance", "complete", "pause", "resume", "roll_back", "cancel", "approve", "lapse", "regain", "calibrate"
+]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +110,11 @@ def regain(plan: PlanBody, state: State, attempt_id: str, now: datetime) -> Stat
     return _open(
         plan, msgspec.structs.replace(state, blind=False, clock_since=running, missing_since={}), attempt_id, now
     )
+
+
+def calibrate(state: State, frozen: Mapping[str, Frozen]) -> State:
+    """What was frozen from the baseline is measured with from now on, in every epoch; nothing frozen ever changes."""
+    return msgspec.structs.replace(state, frozen={**frozen, **state.frozen})
 
 
 def _enter(plan: PlanBody, state: State, stage: int, attempt_id: str, now: datetime) -> State:

@@ -1,5 +1,6 @@
 """What is watched: each guardrail and signal of a plan joined with its metric, in the numbers the tests take."""
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -10,16 +11,22 @@ from rollout.domain.metric import Metric
 from rollout.domain.plan import Guardrail, MaxRegression, OnBreach, OnMissing, PlanBody, Signal, last_percentage
 from rollout.domain.plan import percentage_of as percentage_of_stage
 from rollout.stats.margin import Margin, risk_scaled
-from rollout_client.evaluation.ruleset import Denominator, Direction
+from rollout_client.evaluation.ruleset import Denominator, Direction, MetricKind
 
+_FOCUS = re.compile(r"p(\d{1,2}(?:\.\d{1,4})?)", re.ASCII)
 Role = Literal["guardrail", "warning", "signal"]
 """A guardrail acts on a breach, a warning is shown, a signal holds and clears itself."""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
-    """One watched metric. `harm_margin` draws the rollback line, `margin` what is accepted at the end."""
+    """One watched metric. `harm_margin` draws the rollback line, `margin` what is accepted at the end.
+
+    `focus` is the level of the quantile that the gate looks at (0.95 for p95), None for the mean or a rate. `ceiling`
+    holds when the candidate's own level is beyond it, whatever the baseline does.
+    """
 
     metric: str
+    kind: MetricKind
     role: Role
     direction: Direction
     denominator: Denominator
@@ -30,6 +37,9 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     weight: float
     on_breach: OnBreach
     on_missing: OnMissing
+    focus: float | None = None
+    bounds: tuple[float, float] | None = None
+    ceiling: float | None = None
 
 
 def watches(plan: PlanBody, metrics: Mapping[str, Metric]) -> tuple[Watch, ...]:
@@ -45,7 +55,16 @@ def gate_margin(plan: PlanBody, watch: Watch, stage: int) -> Margin:
     following = next(
         (s.percentage for s in plan.stages[stage + 1 :] if s.cohort is None), percentage_of_stage(plan, stage)
     )
-    return risk_scaled(watch.margin, watch.direction, following, last_percentage(plan))
+    return risk_scaled(watch.margin, watch.direction, following, last_percentage(plan), _largest(watch))
+
+
+def _largest(watch: Watch) -> float | None:
+    """How wide an early gate may become where a quarter is not a rate: a quarter of the bounds, or ten margins."""
+    if watch.margin.relative or watch.kind == "proportion":
+        return None
+    if watch.bounds is not None:
+        return (watch.bounds[1] - watch.bounds[0]) / 4.0
+    return 10.0 * watch.margin.size
 
 
 def margin(regression: MaxRegression) -> Margin:
@@ -55,12 +74,30 @@ def margin(regression: MaxRegression) -> Margin:
     return Margin(regression.absolute or 0.0, False)
 
 
+def focus_level(focus: str | None) -> float | None:
+    """'p95' as 0.95, 'p99.9' as 0.999; 'mean' and nothing as None.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    if focus is None or focus == "mean":
+        return None
+    match = _FOCUS.fullmatch(focus)
+    if match is None or not 0.0 < float(match[1]) < 100.0:
+        raise ValueError(f"{focus!r} is no focus: write mean, or a quantile such as p50, p95 or p99")
+    return round(float(match[1]) / 100.0, 9)
+
+
 def _watch(item: Guardrail | Signal, metric: Metric) -> Watch:
     accepted = margin(item.max_regression)
     guardrail = item if isinstance(item, Guardrail) else None
     any_regression = guardrail is not None and guardrail.rollback_on == "any_regression"
     return Watch(
         metric=item.metric,
+        kind=metric.kind,
+        focus=focus_level(item.focus),
+        bounds=metric.bounds,
+        ceiling=guardrail.ceiling if guardrail else None,
         role=_role(guardrail),
         direction=metric.direction,
         denominator=metric.denominator,

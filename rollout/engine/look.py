@@ -27,6 +27,7 @@ from rollout.domain.transition import Step
 from rollout.domain.watch import gate_margin, watches
 from rollout.engine.control import Control
 from rollout.engine.record import Cause, record
+from rollout_client.evaluation.ruleset import Frozen
 
 ENGINE_VERSION = f"rampline {__version__}"
 ACTOR = "engine"
@@ -57,10 +58,12 @@ async def look(session: Session, control: Control, row: RolloutRow, now: datetim
     )
     bets = row.evidence.bets
     evidence, outcome = examine(row.document, row.metrics, row.evidence, added, inputs)
-    decision = outcome.decision
+    decision, frozen = outcome.decision, _newly_frozen(row.state, evidence)
     fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
-    if fresh or decision.kind != "hold" or _differs(row.latest, outcome):
+    if fresh or frozen or decision.kind != "hold" or _differs(row.latest, outcome):
         await _keep(session, row, added, inputs, (evidence, outcome))
+    if frozen:
+        await _calibrate(session, row, frozen, now)
     state = msgspec.structs.replace(row.state, missing_since=missing_now(outcome.judgement, row.state, now))
     await rollouts.looked(session, row, state, now, _next_check(row.document, state, now))
     if decision.kind != "hold":
@@ -121,6 +124,28 @@ async def _keep(
     }
     await rollouts.add_evaluation(session, values)
     await rollouts.judged(session, row, evidence, outcome, tick)
+
+
+def _newly_frozen(state: State, evidence: Evidence) -> dict[str, Frozen]:
+    """What the evidence has frozen from the baseline and clients do not know yet."""
+    return {
+        metric: mine.frozen
+        for metric, mine in sorted(evidence.metrics.items())
+        if mine.frozen is not None and metric not in state.frozen
+    }
+
+
+async def _calibrate(session: Session, row: RolloutRow, frozen: Mapping[str, Frozen], now: datetime) -> None:
+    """Publish what was frozen; a decision of the same look follows from the state that knows it."""
+    reason = "; ".join(f"{metric}: {_what(each)} frozen from the baseline" for metric, each in frozen.items())
+    cause = Cause(step="calibrate", reason=reason, actor=ACTOR, at=now, tick=row.tick)
+    await record(session, row, transition.calibrate(row.state, frozen), cause)
+
+
+def _what(frozen: Frozen) -> str:
+    if frozen.cap is None:
+        return "thresholds"
+    return "cap and thresholds" if frozen.thresholds else "cap"
 
 
 async def _carry_out(session: Session, control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> None:

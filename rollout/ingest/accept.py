@@ -14,7 +14,7 @@ from rollout.domain.document import problem_of
 from rollout.domain.evidence import Increments, merge_slot
 from rollout.domain.rollout import EXPOSED
 from rollout.errors import Invalid, Malformed
-from rollout.ingest.check import check
+from rollout.ingest.check import Known, check
 from rollout_client.evaluation.evidence import ArmIncrement, Batch, BatchAnswer, SlotIncrement
 from rollout_client.evaluation.ruleset import SCHEMA
 
@@ -81,7 +81,8 @@ async def _store(database: Database, environment: str, batch: Batch, now: dateti
             for attempt, (rollout, epoch) in epochs.items()
             if rows[rollout].status in EXPOSED and rows[rollout].state.epoch == epoch
         }
-        problem = check(batch.attempts, {attempt: row.metrics for attempt, row in alive.items()})
+        known = {attempt: Known(row.metrics, row.state.frozen) for attempt, row in alive.items()}
+        problem = check(batch.attempts, known)
         if problem is not None:
             raise Invalid([(problem.path, problem.message)])
         _hold_to_now(batch.attempts, now)

@@ -1,10 +1,13 @@
 """What is wrong with a batch: pure, and with the path of the first error. Nothing is coerced.
 
-Proportions are whole counts with 0 <= x <= n; a histogram sums to its cells' n; every number is finite.
+Proportions are whole counts with 0 <= x <= n; a histogram sums to its cells' n; every number is finite. No more is
+measured with frozen values than was observed, and no more exceeds a threshold than exceeds a milder one.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from math import isfinite
+from typing import NamedTuple
 
 from rollout.domain.document import Problem
 from rollout.domain.evidence import Increments
@@ -18,6 +21,7 @@ from rollout_client.evaluation.evidence import (
     SlotIncrement,
 )
 from rollout_client.evaluation.histogram import HIGHEST_BUCKET, LINEAR_BUCKETS, ZERO_BUCKET
+from rollout_client.evaluation.ruleset import Frozen
 
 MOST_SLOTS = 10_000
 """Minutes one batch may carry; a week of minutes."""
@@ -25,15 +29,29 @@ MOST = 10**9
 """Requests one batch may count in a cell; what a process sees between two flushes is far below."""
 LARGEST = 1e30
 """Largest sum in a cell (the square of the largest value, a million times); sums of it stay finite."""
-_WIDTHS = {"proportion": {2}, "count_rate": {2}, "mean": {3, 4}, "distribution": {3, 4}, "ratio": {5}}
+_WIDTHS = {"proportion": 2, "count_rate": 2, "mean": 3, "quantile": 1, "distribution": 3, "ratio": 5}
+_MOMENTS = frozenset({"mean", "distribution"})
+_HISTOGRAMS = _MOMENTS | {"quantile"}
+_NONE = Frozen()
+_RISES = (
+    "counts are whole numbers; no more is measured with frozen values than was observed, and no more of that exceeds a"
+    " threshold than exceeds the one before it"
+)
 
 
-def check(increments: Increments, metrics: Mapping[str, Mapping[str, Metric]]) -> Problem | None:
-    """The first problem, or None. `metrics` has those of each known attempt; others are checked for form only."""
-    return next(_problems(increments, metrics), None)
+class Known(NamedTuple):
+    """What a running attempt takes evidence of: the metrics of its rollout, and what is frozen of them."""
+
+    metrics: Mapping[str, Metric]
+    frozen: Mapping[str, Frozen]
 
 
-def _problems(increments: Increments, metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[Problem]:
+def check(increments: Increments, known: Mapping[str, Known]) -> Problem | None:
+    """The first problem, or None. Attempts that are not `known` are checked for form only."""
+    return next(_problems(increments, known), None)
+
+
+def _problems(increments: Increments, known: Mapping[str, Known]) -> Iterator[Problem]:
     slots = 0
     for attempt, arms in increments.items():
         for arm, increment in arms.items():
@@ -43,7 +61,7 @@ def _problems(increments: Increments, metrics: Mapping[str, Mapping[str, Metric]
             if slots > MOST_SLOTS:
                 yield Problem(f"{path}.slots", f"more than {MOST_SLOTS} minutes in one batch; send several batches")
             for slot, added in increment.slots.items():
-                yield from _slot(slot, added, f"{path}.slots.{slot}", metrics.get(attempt))
+                yield from _slot(slot, added, f"{path}.slots.{slot}", known.get(attempt))
 
 
 def _sketch(increment: ArmIncrement, path: str) -> Iterator[Problem]:
@@ -52,7 +70,7 @@ def _sketch(increment: ArmIncrement, path: str) -> Iterator[Problem]:
             yield Problem(f"{path}[{i}]", f"a register is 0 to {REGISTERS - 1} and a rank 1 to {HIGHEST_RANK}")
 
 
-def _slot(slot: int, added: SlotIncrement, path: str, known: Mapping[str, Metric] | None) -> Iterator[Problem]:
+def _slot(slot: int, added: SlotIncrement, path: str, known: Known | None) -> Iterator[Problem]:
     if slot < 0:
         yield Problem(path, "a slot is a minute since 1970, so not negative")
     for name in ("exposures", "first_exposures", "started"):
@@ -63,35 +81,77 @@ def _slot(slot: int, added: SlotIncrement, path: str, known: Mapping[str, Metric
         at = f"{path}.metrics.{name}"
         if known is None:
             yield from _finite(increment, at)
-        elif name not in known:
+        elif name not in known.metrics:
             yield Problem(at, f"this rollout does not use the metric {name!r}; send only those the ruleset names")
         else:
-            yield from _metric(increment, known[name], at)
+            yield from _metric(increment, known.metrics[name], known.frozen.get(name, _NONE), at)
 
 
-def _metric(increment: MetricIncrement, metric: Metric, path: str) -> Iterator[Problem]:
+def _metric(increment: MetricIncrement, metric: Metric, frozen: Frozen, path: str) -> Iterator[Problem]:
     yield from _finite(increment, path)
-    widths = _WIDTHS.get(metric.kind)
     for cell, numbers in increment.cells.items():
-        at = f"{path}.cells.{cell}"
-        if widths is not None and len(numbers) not in widths:
-            yield Problem(at, f"a {metric.kind} has {' or '.join(map(str, sorted(widths)))} numbers in a cell")
-        elif numbers and numbers[0] < 0 and metric.kind != "ratio":  # a ratio's cell begins with a sum
-            yield Problem(at, "a count cannot be negative")
-        elif numbers and metric.kind != "ratio" and numbers[0] > MOST:
-            yield Problem(at, f"a count is at most {MOST} in one batch")
-        elif metric.kind == "proportion" and not _is_proportion(numbers):
-            yield Problem(at, "a proportion is [n, x] in whole numbers with 0 <= x <= n")
+        wrong = _wrong_width(len(numbers), metric, frozen) or _wrong_numbers(numbers, metric)
+        if wrong is not None:
+            yield Problem(f"{path}.cells.{cell}", wrong)
     yield from _histogram(increment, metric, path)
 
 
-def _is_proportion(numbers: list[float]) -> bool:
-    n, x = numbers
-    return n == int(n) and x == int(x) and 0 <= x <= n
+def _wrong_width(width: int, metric: Metric, frozen: Frozen) -> str | None:
+    """A cell has the numbers of its kind, and all or none of those that are measured with frozen values."""
+    short = _WIDTHS[metric.kind]
+    if width == short:
+        return None
+    long = short + _more(metric, frozen)
+    if long == short:
+        numbers = "1 number" if short == 1 else f"{short} numbers"
+        early = "; this rollout has frozen nothing yet to measure more with" if metric.kind in _HISTOGRAMS else ""
+        return f"a {metric.kind} has {numbers} in a cell{early}"
+    if width == long:
+        return None
+    return f"a cell of this {metric.kind} has {short} or, measured with what this rollout froze, {long} numbers"
+
+
+def _more(metric: Metric, frozen: Frozen) -> int:
+    """How many numbers a cell has more once its observations are measured with what is frozen."""
+    if metric.kind in _MOMENTS and frozen.cap is not None:
+        return 3 + len(frozen.thresholds)
+    if metric.kind == "quantile" and frozen.thresholds:
+        return 1 + len(frozen.thresholds)
+    return 0
+
+
+def _wrong_numbers(numbers: list[float], metric: Metric) -> str | None:
+    if metric.kind == "ratio":  # its cell has only sums
+        return None
+    counts = numbers if metric.kind in ("proportion", "count_rate") else numbers[:1]
+    if min(counts) < 0:
+        return "a count cannot be negative"
+    if numbers[0] > MOST:
+        return f"a count is at most {MOST} in one batch"
+    if metric.kind == "count_rate":
+        return None
+    if metric.kind == "proportion":
+        return None if _falls(numbers) else "a proportion is [n, x] in whole numbers with 0 <= x <= n"
+    if metric.kind in _MOMENTS:
+        if min(numbers[2:6:3]) < 0:  # the third, and in the long form the sixth
+            return "a sum of squares cannot be negative"
+        counts = [numbers[0], *numbers[3:4], *numbers[6:]]
+    else:
+        counts = numbers
+    return None if _falls(counts) else _RISES
+
+
+def _falls(counts: list[float]) -> bool:
+    """Whether these are whole numbers, none negative and none larger than the one before it."""
+    return (
+        all(count == int(count) for count in counts)
+        and counts[-1] >= 0
+        and all(before >= after for before, after in pairwise(counts))
+    )
 
 
 def _histogram(increment: MetricIncrement, metric: Metric, path: str) -> Iterator[Problem]:
-    if metric.kind not in ("mean", "distribution", "quantile"):
+    if metric.kind not in _HISTOGRAMS:
         if increment.histogram:
             yield Problem(f"{path}.histogram", f"a {metric.kind} has no histogram; leave it out")
         return

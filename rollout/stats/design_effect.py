@@ -1,20 +1,23 @@
 """The design effect of sticky units: how much less a request says because its unit made others.
 
 Requests of one unit are correlated, so log e of a request-level test grows too fast. Units are kept only as
-256 cluster cells per (attempt, arm), a fixed hash of the unit; sums over cells show the same extra variance
-as sums over units, without a table of units. log e is divided by the *current* D: past values of D were
-measured to be anti-conservative.
+256 cluster cells per arm, a fixed hash of the unit; sums over cells show the same extra variance as sums over
+units, without a table of units. log e is divided by the *current* D: past values of D were measured to be
+anti-conservative.
+
+Any score can be asked: yes or no (0 or 1), a capped value, how many thresholds a value is beyond. `clusters` sums up
+one attempt, `+` joins attempts of one arm, `design_effects` compares the arms.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 CELLS = 256
 
+Floats = NDArray[np.float64]
 Cells = Mapping[int, tuple[int, int]]
 
 
@@ -27,22 +30,76 @@ class ArmsCells:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arm:
-    """One arm over all attempts: its own D (None if its cells cannot tell) and its part in var(p_t - p_c)."""
+class Clusters:
+    """What the cells of one arm show, over one attempt or several, for J scores.
 
-    effect: float | None
-    variance: float
+    Attributes:
+        counts: observations of each cell, shape (256,).
+        residuals: sum of (score - the arm's mean in that attempt) in each cell, shape (256, J).
+        independent: the variance these sums would add up to if observations were independent, shape (J,).
+        part: the same, but never 0 for a yes-or-no score: the arm's weight in the comparison, shape (J,).
+    """
+
+    counts: Floats
+    residuals: Floats
+    independent: Floats
+    part: Floats
+
+    def __add__(self, other: "Clusters") -> "Clusters":
+        """Attempts join cell by cell, because a unit is always in the same one."""
+        return Clusters(
+            self.counts + other.counts,
+            self.residuals + other.residuals,
+            self.independent + other.independent,
+            self.part + other.part,
+        )
 
 
-def design_effect(attempts: Sequence[ArmsCells]) -> float:
-    """D >= 1, by which log e of the whole of `attempts` is to be divided.
+def no_clusters(scores: int) -> Clusters:
+    """The clusters of an arm without observations."""
+    return Clusters(np.zeros(CELLS), np.zeros((CELLS, scores)), np.zeros(scores), np.zeros(scores))
 
-    Per arm D = max(1, C/(C-1) sum_cells r^2 / (N/(N-1) sum n p (1-p))) with residuals r = x - p n, p the
-    rate of the arm *in that attempt*, summed over attempts within a cell because a unit is always in the
-    same cell; C is the number of cells in use and N that of observations. (Cluster-robust over binomial
-    variance; both small-sample corrections are needed: with every observation in a cell of its own D is
-    then exactly 1.) The arms are weighted by their parts in the variance of p_t - p_c, from rates shrunk by
-    half an event so that an arm without variation keeps its weight.
+
+def clusters(counts: ArrayLike, sums: ArrayLike, squares: ArrayLike, *, binary: bool = False) -> Clusters:
+    """The clusters of one arm in one attempt.
+
+    Args:
+        counts: observations n of each cell, (256,).
+        sums: of each score in each cell, (256, J).
+        squares: sum of squared scores over all cells, (J,); for yes or no that is the number of events.
+        binary: whether scores are 0 or 1; an arm without variation is then given half an event, so that it keeps its
+            weight.
+    """
+    n, s, q = (np.asarray(a, np.float64) for a in (counts, sums, squares))
+    total = float(n.sum())
+    if total == 0.0:
+        return no_clusters(s.shape[1])
+    mean = s.sum(axis=0) / total
+    independent = np.maximum(q - total * mean * mean, 0.0)
+    share = (s.sum(axis=0) + 0.5) / (total + 1.0)
+    return Clusters(n, s - n[:, None] * mean, independent, total * share * (1.0 - share) if binary else independent)
+
+
+def rate_clusters(exposure: ArrayLike, events: ArrayLike) -> Clusters:
+    """The clusters of one arm in one attempt for events counted against exposure, both (256,): Poisson variance.
+
+    Exposure can be divided at will, so it counts in millionths: no cell holds just one observation.
+    """
+    e, x = np.asarray(exposure, np.float64), np.asarray(events, np.float64)
+    total = float(e.sum())
+    if total == 0.0:
+        return no_clusters(1)
+    seen = float(x.sum())
+    return Clusters(1e6 * e, (x - seen / total * e)[:, None], np.array([seen]), np.array([seen + 0.5]))
+
+
+def design_effects(candidate: Clusters, baseline: Clusters) -> Floats:
+    """D >= 1 for each score, shape (J,), by which log e of the bets on it is to be divided.
+
+    Per arm D = max(1, C/(C-1) sum_cells residual^2 / (N/(N-1) independent)), C being the number of cells in use and N
+    that of observations. (Cluster-robust over independent variance; both small-sample corrections are needed: with
+    every observation in a cell of its own D is then exactly 1.) The arms are weighted by their parts in the variance
+    of the difference of means.
 
     An arm that cannot tell (one cell only; or all its outcomes equal) borrows the D of the other arm, since
     units are randomised and return equally often; if neither can tell, D is 1. An arm with no two
@@ -50,55 +107,53 @@ def design_effect(attempts: Sequence[ArmsCells]) -> float:
     requests that all fail are divided by 1 if the cells differ, otherwise by what the baseline shows. Below
     some fifty units D is noisy: a single coincidence of two failures in one cell can double it for a
     moment, it never falls below 1.
-
-    Args:
-        attempts: the cells of every attempt that the log e covers, in any order.
     """
-    candidate = _arm([attempt.candidate for attempt in attempts])
-    baseline = _arm([attempt.baseline for attempt in attempts])
-    known = [arm.effect for arm in (candidate, baseline) if arm.effect is not None]
-    total = candidate.variance + baseline.variance
-    if not known or total == 0.0:
-        return 1.0
-    borrowed = known[0]  # used only where one arm is unknown, and then the other's is the first
-    weighted = sum(arm.variance * (borrowed if arm.effect is None else arm.effect) for arm in (candidate, baseline))
-    return max(1.0, weighted / total)
+    (effect_t, part_t), (effect_c, part_c) = _arm(candidate), _arm(baseline)
+    effect_t, effect_c = _borrowed(effect_t, effect_c), _borrowed(effect_c, effect_t)
+    total = part_t + part_c
+    weighted = (part_t * effect_t + part_c * effect_c) / np.where(total > 0.0, total, 1.0)
+    return np.where((total > 0.0) & ~np.isnan(weighted), np.maximum(weighted, 1.0), 1.0)
 
 
-def _arm(attempts: Sequence[Cells]) -> _Arm:
-    residuals, counts = np.zeros(CELLS), np.zeros(CELLS)
-    binomial = shrunk = 0.0
-    for cells in attempts:
-        index, n, x = _columns(cells)
-        units, events = float(n.sum()), float(x.sum())
-        if units == 0.0:
-            continue
-        p, q = events / units, (events + 0.5) / (units + 1.0)
-        residuals += np.bincount(index, x - p * n, CELLS)
-        counts += np.bincount(index, n, CELLS)
-        binomial += units * p * (1.0 - p)
-        shrunk += units * q * (1.0 - q)
-    total, used = float(counts.sum()), int(np.count_nonzero(counts))
-    if total == 0.0:
-        return _Arm(None, 0.0)
-    variance = shrunk / (total * total)
-    if used == total:
-        return _Arm(1.0, variance)
-    if used < 2 or binomial <= 0.0:
-        return _Arm(None, variance)
-    between = used / (used - 1.0) * float(residuals @ residuals)
-    return _Arm(max(1.0, between / (total / (total - 1.0) * binomial)), variance)
-
-
-def _columns(cells: Cells) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Cell numbers, n and x as arrays.
+def design_effect(attempts: Sequence[ArmsCells]) -> float:
+    """D >= 1 of yes-or-no outcomes over all of `attempts`, in any order; see `design_effects`.
 
     Raises:
         ValueError: if a cell is not 0 to 255, or x > n.
     """
+    candidate, baseline = no_clusters(1), no_clusters(1)
+    for attempt in attempts:
+        candidate, baseline = candidate + _binary(attempt.candidate), baseline + _binary(attempt.baseline)
+    return float(design_effects(candidate, baseline)[0])
+
+
+def _arm(arm: Clusters) -> tuple[Floats, Floats]:
+    """One arm's own D (NaN where its cells cannot tell) and its part in the variance of the difference, each (J,)."""
+    total, used = float(arm.counts.sum()), int(np.count_nonzero(arm.counts))
+    scores = arm.independent.size
+    if total == 0.0:
+        return np.full(scores, np.nan), np.zeros(scores)
+    part = arm.part / (total * total)
+    if used == total:
+        return np.ones(scores), part
+    if used < 2:
+        return np.full(scores, np.nan), part
+    between = used / (used - 1.0) * np.square(arm.residuals).sum(axis=0)
+    alone = total / (total - 1.0) * arm.independent
+    ratio = between / np.where(alone > 0.0, alone, 1.0)
+    return np.where(alone > 0.0, np.maximum(ratio, 1.0), np.nan), part
+
+
+def _borrowed(own: Floats, other: Floats) -> Floats:
+    return np.where(np.isnan(own), other, own)
+
+
+def _binary(cells: Cells) -> Clusters:
     index = np.fromiter(cells.keys(), np.intp, len(cells))
-    pairs = np.fromiter(chain.from_iterable(cells.values()), np.float64, 2 * len(cells)).reshape(-1, 2)
+    pairs = np.array(list(cells.values()), np.float64).reshape(-1, 2)
     n, x = pairs[:, 0], pairs[:, 1]
     if index.size and not (index.min() >= 0 and index.max() < CELLS and (x >= 0.0).all() and (x <= n).all()):
         raise ValueError(f"cells are numbered 0 to {CELLS - 1} and hold 0 <= x <= n")
-    return index, n, x
+    counts, sums = np.zeros(CELLS), np.zeros((CELLS, 1))
+    counts[index], sums[index, 0] = n, x
+    return clusters(counts, sums, [x.sum()], binary=True)

@@ -19,11 +19,11 @@ class Margin:
     Attributes:
         size: the tolerated change, >= 0. Relative: a fraction of the baseline's rate (0.1 = ten percent of
         it).
-            Absolute: a difference of rates (0.005 = half a percentage point), at most 1.
+            Absolute: a difference of rates (0.005 = half a percentage point) or of values, in their units.
         relative: whether `size` is relative to the baseline's rate.
 
     Raises:
-        ValueError: if `size` is negative, not finite, or an absolute size above 1.
+        ValueError: if `size` is negative or not finite.
     """
 
     size: float
@@ -32,8 +32,6 @@ class Margin:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.size) and self.size >= 0.0):
             raise ValueError(f"a margin is a finite number of at least 0, not {self.size}")
-        if not self.relative and self.size > 1.0:
-            raise ValueError(f"an absolute margin is a difference of rates, at most 1, not {self.size}")
 
 
 class NullLine(NamedTuple):
@@ -62,7 +60,13 @@ def null_line(margin: Margin, direction: Direction) -> NullLine:
     return NullLine(1.0 + sign * margin.size, 0.0)
 
 
-def risk_scaled(margin: Margin, direction: Direction, percentage_next: float, percentage_last: float) -> Margin:
+def risk_scaled(
+    margin: Margin,
+    direction: Direction,
+    percentage_next: float,
+    percentage_last: float,
+    largest_absolute: float | None = None,
+) -> Margin:
     """The margin of the gate that lets a rollout into `percentage_next`.
 
     The tolerated excess is inversely proportional to the exposure that the gate opens: a constant budget of
@@ -75,6 +79,7 @@ def risk_scaled(margin: Margin, direction: Direction, percentage_next: float, pe
         direction: which way the metric is good.
         percentage_next: exposure after the gate, in percent, > 0.
         percentage_last: exposure of the last stage, in percent, > 0.
+        largest_absolute: cap of an absolute margin in the metric's own units; None: a quarter, as of a proportion.
 
     Raises:
         ValueError: if a percentage is not positive.
@@ -82,7 +87,7 @@ def risk_scaled(margin: Margin, direction: Direction, percentage_next: float, pe
     if not (percentage_next > 0.0 and percentage_last > 0.0):
         raise ValueError(f"percentages must be positive, not {percentage_next} and {percentage_last}")
     if not margin.relative:
-        largest = LARGEST_ABSOLUTE
+        largest = LARGEST_ABSOLUTE if largest_absolute is None else largest_absolute
     elif direction == "lower_is_better":
         largest = LARGEST_RELATIVE_RISE
     else:

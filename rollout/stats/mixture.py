@@ -24,7 +24,7 @@ def log_mixture(log_wealth: ArrayLike, weights: NDArray[np.float64] | Sequence[f
     return top + float(np.log(np.dot(np.asarray(weights, np.float64), np.exp(wealth - top))))
 
 
-def log_tempered(log_wealth: ArrayLike, weights: NDArray[np.float64] | Sequence[float], effect: float) -> float:
+def log_tempered(log_wealth: ArrayLike, weights: NDArray[np.float64] | Sequence[float], effect: ArrayLike) -> float:
     """The log e of a mixture for sticky units: each bet is divided by the design effect, then they are mixed.
 
     Dividing the mixture instead would divide the price of mixing as well, for (sum w E)^(1/D) >= sum w E^(1/D): with
@@ -34,14 +34,15 @@ def log_tempered(log_wealth: ArrayLike, weights: NDArray[np.float64] | Sequence[
     Args:
         log_wealth: shape (K,), natural logarithms.
         weights: shape (K,), >= 0, summing to 1.
-        effect: D >= 1, of `rollout.stats.design_effect`.
+        effect: D >= 1, of `rollout.stats.design_effect`; one for all bets, or one for each, shape (K,).
 
     Raises:
         ValueError: if the effect is below 1; outcomes are never less than independent here.
     """
-    if not effect >= 1.0:
-        raise ValueError(f"a design effect is at least 1; got {effect}")
-    return log_mixture(np.asarray(log_wealth, np.float64) / effect, weights)
+    effects = np.asarray(effect, np.float64)
+    if not np.all(effects >= 1.0):
+        raise ValueError(f"a design effect is at least 1; got {effects}")
+    return log_mixture(np.asarray(log_wealth, np.float64) / effects, weights)
 
 
 def rounded(log_e: float) -> float:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rollout.stats.betting import SMALLEST_RATE, Batch, Bets, difference_bets, ratio_bets, settle
 from rollout.stats.guess import YOUNG, mix_guesses, settled_guess, young_guesses
-from rollout.stats.margin import Direction, Margin, null_line
+from rollout.stats.margin import Direction, Margin, NullLine, null_line
 
 Floats = NDArray[np.float64]
 
@@ -159,7 +159,7 @@ def harm_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margin, 
     line, divided by lambda; for small rates that is the rate divided by lambda, near 1 it multiplies the
     failures by lambda.
     """
-    line, g = null_line(margin, direction), np.maximum(guess, SMALLEST_RATE)[..., None]
+    line, g = _line(margin, direction), np.maximum(guess, SMALLEST_RATE)[..., None]
     if direction == "lower_is_better":
         if margin.relative:
             return ratio_bets(n_t, n_c, guess, line.ratio * HARM_LAMBDAS, line.ratio)
@@ -187,7 +187,7 @@ def advance_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margi
             "a margin of 0 leaves nothing to show: no data can prove that a change is at most zero; "
             "give the gate a margin above 0"
         )
-    line, g = null_line(margin, direction), np.asarray(guess, np.float64)[..., None]
+    line, g = _line(margin, direction), np.asarray(guess, np.float64)[..., None]
     if margin.relative:
         return ratio_bets(n_t, n_c, guess, line.ratio**ADVANCE_FRACTIONS, line.ratio)
     shifts = line.difference * ADVANCE_FRACTIONS
@@ -196,6 +196,12 @@ def advance_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margi
     else:
         shifts = np.minimum(shifts, FURTHEST_BETTER * (1.0 - g))
     return difference_bets(n_t, n_c, guess, shifts, line.difference)
+
+
+def _line(margin: Margin, direction: Direction) -> NullLine:
+    if not margin.relative and margin.size > 1.0:
+        raise ValueError(f"an absolute margin of a proportion is a difference of rates, at most 1, not {margin.size}")
+    return null_line(margin, direction)
 
 
 def _bet(

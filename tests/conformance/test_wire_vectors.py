@@ -39,6 +39,38 @@ def test_a_log_bucket_holds_the_values_between_its_edges() -> None:
             assert 2 ** (bucket / 64) <= value < 2 ** ((bucket + 1) / 64)
 
 
+def test_a_cell_adds_what_the_record_says() -> None:
+    for vector in WIRE["fold"]:
+        metric, value, cell = vector["metric"], vector["value"], vector["cell"]
+        cap, thresholds = metric.get("cap"), metric.get("thresholds", [])
+        worse = [v < value or v == value for v in thresholds]
+        if metric.get("direction") == "higher_is_better":
+            worse = [not each for each in worse]
+        if metric["kind"] == "proportion":
+            assert cell == [1, value]
+        elif metric["kind"] == "quantile":
+            assert cell == ([1, 1, *worse] if thresholds else [1])
+        elif cap is None:
+            assert cell == [1, value, value**2]
+        else:
+            least = min(value, cap)
+            assert cell == [1, value, value**2, 1, least, least**2, *worse]
+
+
+def test_frozen_thresholds_go_from_mild_to_extreme() -> None:
+    for vector in WIRE["fold"]:
+        thresholds = vector["metric"].get("thresholds", [])
+        lower = vector["metric"].get("direction", "lower_is_better") == "lower_is_better"
+        assert thresholds == sorted(thresholds, reverse=not lower)
+
+
+def test_short_and_long_cells_merge_by_position() -> None:
+    for vector in WIRE["merge"]:
+        width = max(len(vector["a"]), len(vector["b"]))
+        padded = [[*each, *[0] * (width - len(each))] for each in (vector["a"], vector["b"])]
+        assert vector["sum"] == [sum(pair) for pair in zip(*padded, strict=True)]
+
+
 def test_a_linear_bucket_is_a_thousandth_of_the_bounds() -> None:
     for vector in WIRE["histogram"]["linear"]:
         place = (vector["value"] - vector["low"]) / (vector["high"] - vector["low"])

@@ -176,15 +176,16 @@ def test_run_walks_to_an_answer_and_counts_against_the_assigned_arm(
 
 
 def test_the_time_an_attempt_took_counts_where_a_rollout_asks_for_it(service: Service, connect: Connect) -> None:
-    timed = document(revision=2, metrics=["latency_ms"])
-    timed["metrics"]["latency_ms"] = {"kind": "mean", "cap": 1.0}
+    frozen = {"latency_ms": {"cap": 1.0, "thresholds": [100.0, 900.0]}}
+    timed = document(revision=2, metrics=["latency_ms"], frozen=frozen)
+    timed["metrics"]["latency_ms"] = {"kind": "mean"}
     service.serve(timed)
     client = connect()
     eventually(lambda: client.status().revision == 2)
     client.run(FLAG, Context("user-1"), Model(slow="large"))
     client.close()
-    [[n, total, squares, capped]] = service.measured("latency_ms").values()
-    assert (n, capped) == (1, 1)
+    [[n, total, squares, *measured]] = service.measured("latency_ms").values()
+    assert (n, measured) == (1, [1, 1, 1, 1, 0])
     assert 300 <= total < 600
     assert squares == pytest.approx(total * total)
     assert not client.status().dropped

@@ -13,11 +13,11 @@ from rollout_client.evaluation import sketch
 from rollout_client.evaluation.bucketing import cell, sketch_entry
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import CompiledRuleset, compile_ruleset, evaluate
-from rollout_client.evaluation.evidence import ArmIncrement
+from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import Ruleset, RulesetMetric
 from rollout_client.fold import Folder
-from rollout_client.increments import measure
+from rollout_client.increments import add, measure
 from rollout_client.options import Options
 from rollout_client.sending import fit
 from rollout_client.tally import KEPT_SLOTS, Attempts, weigh
@@ -221,18 +221,71 @@ def test_forged_receipts_fill_no_memory() -> None:
 
 def test_a_metric_that_is_folded_otherwise_closes_what_was_folded_before() -> None:
     plain: dict[str, Any] = {"tokens": {"kind": "mean"}}
-    capped: dict[str, Any] = {"tokens": {"kind": "mean", "cap": 100.0}}
     compiled = ruleset(plain)
     folder = folder_of(compiled)
     expose(folder, compiled, "user-1")
     folder.observe("tokens", 250, Context("user-1"), None, SLOT)
     folder.follow(ruleset(plain))
     folder.observe("tokens", 250, Context("user-1"), None, SLOT)
-    folder.follow(ruleset(capped))
+    folder.follow(ruleset(plain, frozen={"tokens": {"cap": 100.0}}))
     folder.observe("tokens", 250, Context("user-1"), None, SLOT)
     arm: Any = evaluate(compiled, FLAG, Context("user-1")).arm
     cells = [list(one["at_1"][arm].slots[SLOT].metrics["tokens"].cells.values()) for one in folder.take(SLOT)]
-    assert cells == [[[2, 500, 125_000]], [[1, 250, 62_500, 100]]]
+    assert cells == [[[2, 500, 125_000]], [[1, 250, 62_500, 1, 100, 10_000]]]
+
+
+LATENCY: dict[str, Any] = {"latency_ms": {"kind": "quantile"}}
+FROZEN: dict[str, Any] = {"latency_ms": {"thresholds": [200.0, 400.0]}}
+
+
+def latencies(folder: Folder) -> dict[Any, list[float]]:
+    return {
+        key: [number for numbers in slot.metrics["latency_ms"].cells.values() for number in numbers]
+        for key, found in take(folder).items()
+        for slot in found.slots.values()
+        if "latency_ms" in slot.metrics
+    }
+
+
+def test_every_attempt_of_a_rollout_is_measured_with_what_that_rollout_froze() -> None:
+    folder = folder_of(ruleset(LATENCY))
+    later = ruleset(LATENCY, attempt="at_2", frozen=FROZEN)
+    folder.follow(later)
+    expose(folder, later, "user-1")
+    folder.observe("latency_ms", 300, Context("user-1"), None, SLOT)
+    assert list(latencies(folder).items()) == [(("at_2", evaluate(later, FLAG, Context("user-1")).arm), [1, 1, 1, 0])]
+    for attempt in ("at_0", "at_1", "at_2"):
+        folder.observe("latency_ms", 500, None, msgspec.structs.replace(RECEIPT, attempt=attempt, cell=9), SLOT)
+    elsewhere = msgspec.structs.replace(RECEIPT, rollout="ro_9", attempt="at_90")
+    folder.observe("latency_ms", 500, None, elsewhere, SLOT)
+    found = {attempt: numbers for (attempt, _), numbers in latencies(folder).items()}
+    assert found.pop("at_90") == [1], "what one rollout froze measures no other"
+    assert found == {key: [1, 1, 1, 1] for key in ("at_0", "at_1", "at_2")}
+
+
+def test_two_rollouts_that_share_a_metric_are_measured_apart() -> None:
+    made = document(threshold=50_000)
+    made["metrics"] = LATENCY
+    for number, frozen in ((1, FROZEN), (2, {"latency_ms": {"thresholds": [900.0]}})):
+        rule = made["flags"][FLAG]["rules"][0] | {"rollout": f"ro_{number}", "attempt": f"at_{number}"}
+        rule |= {"metrics": ["latency_ms"], "frozen": frozen}
+        made["flags"][f"flag-{number}"] = made["flags"][FLAG] | {"rules": [rule]}
+    del made["flags"][FLAG]
+    compiled = compile_ruleset(msgspec.convert(made, Ruleset))
+    folder = folder_of(compiled)
+    for number in (1, 2):
+        answer = evaluate(compiled, f"flag-{number}", Context("user-1"), slot=SLOT)
+        folder.finish(answer, {"latency_ms": 500}, ())
+    arm = evaluate(compiled, "flag-1", Context("user-1")).arm
+    assert latencies(folder) == {("at_1", arm): [1, 1, 1, 1], ("at_2", arm): [1, 1, 0]}
+
+
+def test_what_was_measured_before_and_after_freezing_merges() -> None:
+    increment = MetricIncrement()
+    for numbers in ([1, 4, 16], [1, 4, 16, 1, 3, 9, 1], [1, 2, 4]):
+        add(increment, 7, numbers, 128)
+    assert increment.cells == {7: [3, 10, 36, 1, 3, 9, 1]}
+    assert increment.histogram == {128: 3}
 
 
 @pytest.mark.parametrize(
@@ -244,11 +297,13 @@ def test_a_metric_that_is_folded_otherwise_closes_what_was_folded_before() -> No
         ({"kind": "count_rate"}, 3, ([1, 3], None)),
         ({"kind": "count_rate"}, (3, 2.5), ([2.5, 3], None)),
         ({"kind": "mean"}, 4, ([1, 4, 16], 128)),
-        ({"kind": "mean", "cap": 3}, 4, ([1, 4, 16, 3], 128)),
+        ({"kind": "mean", "cap": 3}, 4, ([1, 4, 16, 1, 3, 9], 128)),
+        ({"kind": "mean", "cap": 9, "thresholds": [4, 5]}, 4, ([1, 4, 16, 1, 4, 16, 1, 0], 128)),
         ({"kind": "mean", "bounds": [-1, 1]}, -0.5, ([1, -0.5, 0.25], 250)),
         ({"kind": "distribution"}, 0, ([1, 0, 0], -1915)),
         ({"kind": "quantile"}, 4, ([1], 128)),
-        ({"kind": "quantile", "thresholds": [3, 4, 5]}, 4, ([1, 1, 0, 0], 128)),
+        ({"kind": "quantile", "thresholds": [3, 4, 5]}, 4, ([1, 1, 1, 1, 0], 128)),
+        ({"kind": "quantile", "direction": "higher_is_better", "thresholds": [5, 4]}, 4, ([1, 1, 1, 0], 128)),
         ({"kind": "ratio"}, (2, 3), ([2, 3, 4, 9, 6], None)),
     ],
 )

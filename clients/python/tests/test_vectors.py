@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from rollout_client.evaluation import bucketing, histogram, sketch
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import compile_ruleset, evaluate
+from rollout_client.evaluation.evidence import MetricIncrement
 from rollout_client.evaluation.receipt import Receipt, decode_receipt, encode_receipt
-from rollout_client.evaluation.ruleset import BUCKETS, Ruleset, RulesetFlag, Split
+from rollout_client.evaluation.ruleset import BUCKETS, Ruleset, RulesetFlag, RulesetMetric, Split
+from rollout_client.increments import add, measure
 
 CONFORMANCE = Path(__file__).parents[3] / "tests" / "conformance"
 VECTORS: dict[str, Any] = json.loads((CONFORMANCE / "wire.json").read_text(encoding="utf-8"))
@@ -44,6 +47,21 @@ def test_every_histogram_vector_falls_where_the_record_says() -> None:
     for vector in VECTORS["histogram"]["linear"]:
         found = histogram.linear_bucket(vector["value"], vector["low"], vector["high"])
         assert found == vector["bucket"], vector
+
+
+@pytest.mark.parametrize("vector", VECTORS["fold"], ids=lambda v: f"{v['metric']['kind']}-{len(v['cell'])}")
+def test_every_fold_vector_adds_what_the_record_says(vector: dict[str, Any]) -> None:
+    metric = msgspec.convert(vector["metric"], RulesetMetric)
+    assert measure(metric, vector["value"]) == (vector["cell"], vector["bucket"])
+
+
+def test_every_merge_vector_sums_as_the_record_says() -> None:
+    for vector in VECTORS["merge"]:
+        for one, other in (("a", "b"), ("b", "a")):
+            increment = MetricIncrement()
+            for numbers in (vector[one], vector[other]):
+                add(increment, 7, list(numbers), None)
+            assert increment.cells == {7: vector["sum"]}
 
 
 @given(UNITS, UNITS)
@@ -143,8 +161,6 @@ def test_a_receipt_survives_its_text() -> None:
     ],
 )
 def test_a_receipt_with_an_impossible_field_is_none(change: dict[str, Any]) -> None:
-    import msgspec
-
     forged = msgspec.structs.replace(RECEIPT, **change)
     assert decode_receipt(encode_receipt(forged)) is None
 

@@ -13,7 +13,7 @@ from rollout_client.evaluation.bucketing import bucket
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import apply_patch, evaluate
 from rollout_client.evaluation.evaluate import compile_ruleset as compile_flags
-from rollout_client.evaluation.ruleset import RolloutRule, Ruleset
+from rollout_client.evaluation.ruleset import Frozen, RolloutRule, Ruleset
 from tests.core.domain.plans import World, at, rollout
 
 UNITS = [f"user-{i}" for i in range(400)]
@@ -131,6 +131,22 @@ def test_the_lease_travels_with_the_rule(lease: str, expected: int | None) -> No
     rule = compiled(running(lease=lease)).flags["answer"].rules[0]
     assert isinstance(rule, RolloutRule)
     assert rule.lease_ms == expected
+
+
+def test_what_is_frozen_travels_with_the_rule_of_its_attempt() -> None:
+    frozen = {"error_rate": Frozen(thresholds=(1.0, 2.0))}
+    live = running()
+    live = msgspec.structs.replace(live, state=transition.calibrate(live.state, frozen))
+    rule = compiled(live).flags["answer"].rules[0]
+    assert isinstance(rule, RolloutRule)
+    assert (rule.attempt, rule.frozen) == ("at_1", frozen)
+    blind = msgspec.structs.replace(live, state=transition.lapse(live.state, at(9)))
+    rule = compiled(blind).flags["answer"].rules[0]
+    assert isinstance(rule, RolloutRule)
+    assert (rule.attempt, rule.frozen) == (None, {})
+    before = compiled(running())
+    after = msgspec.structs.replace(compiled(live), revision=2, edition="second")
+    assert apply_patch(before, difference(before, after)) == after
 
 
 def test_a_reseeded_rollout_draws_new_buckets() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.domain.evidence import Evidence, Increments, in_order, merge, totals
+from rollout.domain.evidence import Evidence, Increments, in_order, merge
 from rollout.domain.gather import Round, gather
 from rollout.domain.metric import Metric
 from rollout.domain.rollout import Attempt
@@ -60,7 +60,7 @@ def test_a_tick_is_bet_and_teaches_the_next_guess() -> None:
 def test_an_interval_without_one_arm_is_carried_over_to_the_next() -> None:
     evidence = gather(Evidence(), increments("candidate", {1: (5, 5)}), tick())
     assert evidence.metrics["error_rate"].harm == {}
-    assert totals(evidence.metrics["error_rate"].carried["at_1"].candidate) == (5, 5)
+    assert evidence.metrics["error_rate"].carried["at_1"].candidate.totals == [5, 5]
     evidence = gather(evidence, increments("baseline", {1: (45, 0)}), tick(2))
     together = gather(Evidence(), both({1: (5, 5)}, {1: (45, 0)}), tick(2))
     assert evidence.metrics["error_rate"].harm == together.metrics["error_rate"].harm
@@ -69,7 +69,7 @@ def test_an_interval_without_one_arm_is_carried_over_to_the_next() -> None:
 
 def test_an_empty_cell_of_one_arm_does_not_make_the_other_arm_disappear() -> None:
     evidence = gather(Evidence(), both({1: (300, 300)}, {2: (0, 0)}), tick())
-    assert totals(evidence.metrics["error_rate"].carried["at_1"].candidate) == (300, 300)
+    assert evidence.metrics["error_rate"].carried["at_1"].candidate.totals == [300, 300]
     evidence = gather(evidence, increments("baseline", {1: (300, 5)}), tick(2))
     assert max(evidence.metrics["error_rate"].harm[0]) > 50
 
@@ -114,7 +114,7 @@ class TestMaturity:
         evidence = gather(Evidence(), opened, tick(10, self.slow))
         evidence = gather(evidence, came, tick(100, self.slow))
         evidence = gather(evidence, {}, tick(180, self.slow))
-        assert totals(evidence.metrics["error_rate"].cells["at_1"].candidate) == (4, 1)
+        assert evidence.metrics["error_rate"].totals["at_1"]["candidate"] == [4, 1]
 
     def test_an_outcome_after_its_minute_was_bet_is_counted_late_and_not_bet(self) -> None:
         evidence = gather(Evidence(), both({1: (50, 0)}, {2: (450, 9)}), tick(180, self.slow))
@@ -130,13 +130,13 @@ class TestMaturity:
             "at_1": {"candidate": ArmIncrement(slots={MINUTE: SlotIncrement(started={1: 4})})},
         }
         evidence = gather(Evidence(), opened, tick(180, watching))
-        assert totals(evidence.metrics["error_rate"].cells["at_1"].candidate) == (4, 4)
+        assert evidence.metrics["error_rate"].totals["at_1"]["candidate"] == [4, 4]
 
     def test_behaviour_has_the_exposures_as_its_n_and_never_more_events_than_exposures(self) -> None:
         watching = watched("thumbs_down")
         shown = SlotIncrement(exposures={1: 5}, metrics={"thumbs_down": MetricIncrement(cells={1: [9.0, 9.0]})})
         evidence = gather(Evidence(), {"at_1": {"baseline": ArmIncrement(slots={MINUTE: shown})}}, tick(180, watching))
-        assert totals(evidence.metrics["thumbs_down"].cells["at_1"].baseline) == (5, 5)
+        assert evidence.metrics["thumbs_down"].totals["at_1"]["baseline"] == [5, 5]
 
 
 counts = st.integers(0, 6).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n)))

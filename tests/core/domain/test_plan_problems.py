@@ -46,7 +46,7 @@ def test_a_sound_rollout_has_no_problem() -> None:
         ({"stages": [{"name": "a", "percentage": 5, "max_duration": "1m"}]}, "stages[0].max_duration"),
         ({"stages": [{"name": "a", "percentage": 5, "min_units": -1}]}, "stages[0].min_units"),
         ({"guardrails": [{"metric": "nope", "max_regression": {"absolute": 0.1}}]}, "guardrails[0].metric"),
-        ({"guardrails": [{"metric": "latency_ms", "max_regression": {"absolute": 1}}]}, "guardrails[0].metric"),
+        ({"guardrails": [{"metric": "latency_ms", "max_regression": {"absolute": 1}}]}, "guardrails[0].focus"),
         ({"guardrails": [{"metric": "error_rate", "max_regression": {}}]}, "guardrails[0].max_regression"),
         (
             {"guardrails": [{"metric": "error_rate", "max_regression": {"absolute": 0}}]},

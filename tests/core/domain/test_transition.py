@@ -1,8 +1,11 @@
 """What each step leaves behind: clocks, attempts, epochs."""
 
+import msgspec
+
 from rollout.domain import transition
 from rollout.domain.plan import percentage_of
 from rollout.domain.rollout import ALLOWED, ENDED, EXPOSED, Breach, State, percentage_now, refusal
+from rollout_client.evaluation.ruleset import Frozen
 from tests.core.domain.plans import at, rollout
 
 PLAN = rollout(bake={"duration": "1h", "holdback": 2})
@@ -50,6 +53,19 @@ def test_every_stay_is_an_attempt_of_its_own_and_only_an_alarm_starts_an_epoch()
     assert (state.epoch, state.breach) == (2, None)
     state = transition.resume(PLAN, transition.pause(state, at(5), "srm"), "at_4", at(6), alarmed=True)
     assert state.epoch == 3
+
+
+def test_what_is_frozen_never_changes_and_stays_for_the_life_of_the_rollout() -> None:
+    first, other = Frozen(thresholds=(200.0,)), Frozen(thresholds=(900.0,), cap=5.0)
+    state = transition.calibrate(started(), {"latency_ms": first})
+    state = transition.calibrate(state, {"latency_ms": other, "cost": other})
+    assert state.frozen == {"latency_ms": first, "cost": other}
+    assert msgspec.structs.replace(state, frozen={}) == started(), "nothing else changes"
+    breach = Breach(at=at(3), epoch=1, metric="error_rate", log_e=5, threshold=4.6)
+    later = transition.resume(PLAN, transition.pause(state, at(1), "breach", breach), "at_2", at(2), alarmed=False)
+    later = transition.regain(PLAN, transition.lapse(later, at(3)), "at_3", at(4))
+    later = transition.advance(PLAN, later, "at_4", at(5), proven=True)
+    assert (later.epoch, later.frozen, transition.roll_back(later, at(6)).frozen) == (2, state.frozen, state.frozen)
 
 
 def test_exposure_goes_stage_by_stage_to_the_bake_and_to_everyone() -> None:

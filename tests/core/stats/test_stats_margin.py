@@ -21,9 +21,9 @@ def test_a_margin_that_is_not_a_number_of_at_least_zero_is_refused(size: float) 
         Margin(size, relative=True)
 
 
-def test_an_absolute_margin_above_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most 1"):
-        Margin(1.5, relative=False)
+def test_an_absolute_margin_of_values_may_be_any_size_and_widens_up_to_its_own_limit() -> None:
+    widened = risk_scaled(Margin(200.0, relative=False), "lower_is_better", 1, 50, largest_absolute=2000.0)
+    assert widened == Margin(2000.0, relative=False)
 
 
 def test_tolerating_a_fall_to_zero_is_refused() -> None:

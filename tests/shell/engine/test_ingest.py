@@ -10,7 +10,6 @@ from sqlalchemy import func, select
 
 from rollout.db.session import Database
 from rollout.db.tables import IncrementRow, OrphanRow
-from rollout.domain.evidence import totals
 from rollout.engine import upkeep
 from rollout.errors import Invalid, Malformed
 from rollout.ingest.accept import accept
@@ -77,7 +76,7 @@ async def test_concurrent_batches_are_all_counted(database_url: str) -> None:
         await service.watchman.round()
         row = await service.row(identifier)
         assert (row.accepted, row.judged) == (30, 30)
-        assert totals(row.evidence.metrics["error_rate"].cells[attempt].candidate) == (120, 30)
+        assert row.evidence.metrics["error_rate"].totals[attempt]["candidate"] == [120, 30]
 
 
 @pytest.mark.parametrize(

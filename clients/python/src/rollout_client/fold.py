@@ -17,7 +17,7 @@ from rollout_client.evaluation.bucketing import sketch_entry, valid_unit
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import CompiledRuleset, evaluate
 from rollout_client.evaluation.receipt import Receipt
-from rollout_client.evaluation.ruleset import Arm, RulesetMetric
+from rollout_client.evaluation.ruleset import Arm, RolloutRule, RulesetMetric
 from rollout_client.evaluation.targeting import reader
 from rollout_client.increments import add, measure
 from rollout_client.memory import Memory
@@ -43,6 +43,7 @@ class Folder:
         self._strays: dict[str, dict[Arm, ArmTally]] = {}
         self._metrics: dict[str, Metrics] = {}
         self._rollouts: dict[str, str] = {}
+        self._measured: dict[str, Metrics] = {}
         self._units: dict[str, tuple[Callable[[Context], Any], ...]] = {}
         self._asked: frozenset[str] = frozenset()
         self._sealed: list[Attempts] = []
@@ -51,14 +52,18 @@ class Folder:
 
     def follow(self, compiled: CompiledRuleset) -> None:
         """Learn which metrics each attempt wants; one that is now folded otherwise closes what was folded before."""
-        former = {key: metrics for key, metrics in self._metrics.items() if key not in compiled.attempts}
-        wanted = {key: former[key] for key in list(former)[-_FORMER:]}
-        changed = False
-        for attempt, rule in compiled.attempts.items():
-            now = {name: compiled.metrics[name] for name in rule.metrics if name in compiled.metrics}
-            before = self._metrics.get(attempt, now)
-            changed = changed or any(name in now and now[name] != metric for name, metric in before.items())
-            wanted[attempt] = now
+        running = {attempt: _measured(rule, compiled.metrics) for attempt, rule in compiled.attempts.items()}
+        measured = {rule.rollout: running[attempt] for attempt, rule in compiled.attempts.items()}
+        wanted: dict[str, Metrics] = {}
+        for attempt in [key for key in self._metrics if key not in running][-_FORMER:]:
+            now = measured.get(self._rollouts[attempt], {})
+            wanted[attempt] = {name: now.get(name, metric) for name, metric in self._metrics[attempt].items()}
+        wanted.update(running)
+        changed = any(
+            wanted[attempt].get(name, metric) != metric
+            for attempt, before in self._metrics.items()
+            for name, metric in (before.items() if attempt in wanted else ())
+        )
         for flag, found in compiled.flags.items():
             if found.rollouts:
                 names = dict.fromkeys(rule.unit or "targeting_key" for rule in found.rollouts)
@@ -66,7 +71,7 @@ class Folder:
         with self._lock:
             if changed:
                 self._seal(0)
-            self._metrics = wanted
+            self._metrics, self._measured = wanted, measured
             now_running = {attempt: rule.rollout for attempt, rule in compiled.attempts.items()}
             self._rollouts = {key: now_running.get(key) or self._rollouts[key] for key in wanted}
             self._asked = frozenset(name for metrics in wanted.values() for name in metrics) | compiled.metrics.keys()
@@ -254,7 +259,8 @@ class Folder:
         # The service may refuse it, and so it travels apart from what this process knows to be right.
         elif metric in compiled.rollout_metrics.get(receipt.rollout, compiled.metrics):
             room = receipt.attempt in self._strays or len(self._strays) < _FORMER
-            wanted = compiled.metrics.get(metric) if room else None
+            known = self._measured.get(receipt.rollout, compiled.metrics)
+            wanted = known.get(metric, compiled.metrics.get(metric)) if room else None
         if wanted is None:
             self.dropped["unused"] += 1
             return
@@ -271,6 +277,11 @@ class Folder:
         tally = self._arm(place.attempt, place.arm, stray)
         add(tally.metric(place.slot, name), place.cell, numbers, bucket)
         self._make_room(tally)
+
+
+def _measured(rule: RolloutRule, metrics: Metrics) -> Metrics:
+    """Return what the rule asks for, as its rollout measures it."""
+    return {name: metrics[name].measured(rule.frozen.get(name)) for name in rule.metrics if name in metrics}
 
 
 def _cell(trail: Exposure) -> int:

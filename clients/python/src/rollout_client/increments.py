@@ -1,4 +1,8 @@
-"""What one observation adds to a metric (decision record 0001, Batch): numbers for its cell, and a histogram bucket."""
+"""What one observation adds to a metric (decision record 0001, Batch): numbers for its cell, and a histogram bucket.
+
+Once the rollout has frozen a cap or thresholds, what they measure follows the other numbers, and begins with how many
+observations they measured: so a vector of before and one of after merge, the shorter one padded with zeros.
+"""
 
 from __future__ import annotations
 
@@ -33,21 +37,33 @@ def measure(metric: RulesetMetric, value: Any) -> tuple[list[float], int | None]
     number = _number(value)
     bucket = log_bucket(number) if metric.bounds is None else linear_bucket(number, *metric.bounds)
     if metric.kind == "quantile":
-        return [1, *(int(number > threshold) for threshold in metric.thresholds)], bucket
+        return ([1, 1, *_exceeded(metric, number)] if metric.thresholds else [1]), bucket
     moments = [1, number, number * number]
-    return (moments if metric.cap is None else [*moments, min(number, metric.cap)]), bucket
+    if metric.cap is None:
+        return moments, bucket
+    capped = min(number, metric.cap)
+    return [*moments, 1, capped, capped * capped, *_exceeded(metric, number)], bucket
 
 
 def add(increment: MetricIncrement, cell: int, numbers: list[float], bucket: int | None) -> None:
-    """Add one observation to an increment, in place."""
+    """Add one observation to an increment, in place; the shorter of two vectors is padded with zeros."""
     sums = increment.cells.get(cell)
     if sums is None:
         increment.cells[cell] = numbers
     else:
+        if len(sums) < len(numbers):
+            sums.extend([0] * (len(numbers) - len(sums)))
         for index, number in enumerate(numbers):
             sums[index] += number
     if bucket is not None:
         increment.histogram[bucket] = increment.histogram.get(bucket, 0) + 1
+
+
+def _exceeded(metric: RulesetMetric, number: float) -> list[int]:
+    """Return 1 for each frozen threshold that the number is on the bad side of, else 0."""
+    if metric.direction == "lower_is_better":
+        return [1 if number >= threshold else 0 for threshold in metric.thresholds]
+    return [1 if number < threshold else 0 for threshold in metric.thresholds]
 
 
 def _number(value: Any) -> float:

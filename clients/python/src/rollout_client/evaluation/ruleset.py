@@ -45,11 +45,21 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sp
     salt: str | None = None
 
 
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """What was frozen of one metric from the baseline of one rollout, before it is bet on.
+
+    `thresholds` go from mild to extreme: ascending where lower is better, descending where higher is.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    cap: float | None = None
+
+
 class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rollout"):
     """One randomised exposure: bucket < threshold is the candidate arm, everyone else the baseline arm.
 
     `attempt` names the stay in a stage this exposure is evidence of; None serves without evidence.
-    `lease_ms` None never lapses.
+    `lease_ms` None never lapses. `frozen` holds, by metric, what its observations are measured with.
     """
 
     rollout: str
@@ -63,6 +73,7 @@ class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
     pin: str | None = None
     salt: str | None = None
     metrics: tuple[str, ...] = ()
+    frozen: dict[str, Frozen] = {}
 
 
 Rule = Serve | Split | RolloutRule
@@ -90,7 +101,10 @@ class RulesetCohort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RulesetMetric(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client must know of a metric to fold its observations."""
+    """What a client must know of a metric to fold its observations.
+
+    `thresholds` and `cap` belong to a rollout: the served document leaves them empty, `measured` fills them in.
+    """
 
     kind: MetricKind
     direction: Direction = "lower_is_better"
@@ -98,6 +112,12 @@ class RulesetMetric(msgspec.Struct, frozen=True, kw_only=True):
     bounds: tuple[float, float] | None = None
     thresholds: tuple[float, ...] = ()
     cap: float | None = None
+
+    def measured(self, frozen: Frozen | None) -> RulesetMetric:
+        """Return the metric with what one rollout has frozen of it; None is nothing yet."""
+        if frozen is None:
+            return self
+        return msgspec.structs.replace(self, thresholds=frozen.thresholds, cap=frozen.cap)
 
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):

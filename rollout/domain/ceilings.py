@@ -1,0 +1,60 @@
+"""Absolute ceilings: the candidate's own level against a fixed line, so that an outage of both arms holds too.
+
+A ceiling only ever holds, and lets go by itself when the level is good again (`rollout.stats.ceiling`).
+"""
+
+import numpy as np
+
+from rollout.domain.evidence import ArmSums, GuardrailEvidence
+from rollout.domain.watch import Watch
+from rollout.stats.ceiling import FRESH, Ceiling, Levels, ceiling_log_factors, restarted
+from rollout.stats.count_rate import Exposed
+from rollout.stats.histogram import Histogram
+from rollout.stats.margin import Direction
+from rollout.stats.mixture import rounded
+from rollout.stats.proportion import Counts
+from rollout.stats.values import grid_of
+
+ALPHA = 1e-6
+"""Looks between false alarms are a million on average, on the ceiling itself: twelve days of one look each second."""
+CAP_OVER_CEILING = 4.0
+"""A mean is capped at four times its ceiling: one request that costs a thousand times the usual is no outage."""
+
+
+def watch_ceiling(mine: GuardrailEvidence, watch: Watch, candidate: ArmSums) -> None:
+    """Take the candidate's fresh outcomes of the present attempt into the detector."""
+    if watch.ceiling is None:
+        return
+    observed, ceiling = _observed(watch, candidate)
+    if observed is None:
+        return
+    factors = ceiling_log_factors(observed, ceiling) / mine.design_effect
+    mine.ceiling = [rounded(value) for value in restarted(mine.ceiling or FRESH, factors, ALPHA)]
+
+
+def _observed(watch: Watch, arm: ArmSums) -> tuple[Counts | Levels | Exposed | None, Ceiling]:
+    assert watch.ceiling is not None
+    ceiling = Ceiling(watch.ceiling, watch.direction)
+    if watch.kind == "proportion":
+        return (Counts(int(arm.totals[0]), int(arm.totals[1])) if arm.totals else None), ceiling
+    if watch.kind == "count_rate":
+        return (Exposed(float(arm.totals[0]), float(arm.totals[1])) if arm.totals else None), ceiling
+    if not arm.histogram:
+        return None, ceiling
+    histogram = Histogram.of(grid_of(watch.bounds), arm.histogram)
+    if watch.focus is None:
+        return _levels(histogram, watch), Ceiling(watch.ceiling - histogram.grid.floor, watch.direction)
+    beyond = float(histogram.beyond([watch.ceiling], watch.direction)[0])
+    return Counts(int(histogram.n), int(beyond)), Ceiling(_share(watch.focus, watch.direction), "lower_is_better")
+
+
+def _levels(histogram: Histogram, watch: Watch) -> Levels:
+    assert watch.ceiling is not None
+    floor = histogram.grid.floor
+    cap = CAP_OVER_CEILING * watch.ceiling if watch.bounds is None else watch.bounds[1] - floor
+    return Levels(np.maximum(histogram.values - floor, 0.0), histogram.counts, cap)
+
+
+def _share(focus: float, direction: Direction) -> float:
+    """The share that may lie beyond a quantile: 5 % above a p95, 5 % below a p5 that should be high."""
+    return 1.0 - focus if direction == "lower_is_better" else focus

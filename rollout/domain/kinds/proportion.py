@@ -1,0 +1,95 @@
+"""Proportions: n requests, x of which had the event. Cells [n, x]."""
+
+import numpy as np
+
+from rollout.domain.evidence import Arms, ArmSums, GuardrailEvidence
+from rollout.domain.kinds.base import Factors, Floats, dense
+from rollout.domain.watch import Watch
+from rollout.stats.design_effect import Clusters, clusters
+from rollout.stats.margin import Margin
+from rollout.stats.proportion import (
+    ADVANCE_WEIGHTS,
+    HARM_WEIGHTS,
+    ControlHistory,
+    Counts,
+    advance_log_factors,
+    harm_log_factors,
+)
+from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
+
+
+class Proportion:
+    """Counts events among requests; exactly valid (`rollout.stats.proportion`)."""
+
+    harm_weights = HARM_WEIGHTS
+    gate_weights: tuple[Floats, ...] = (ADVANCE_WEIGHTS,)
+    scores = 1
+    keeps_stage = False
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
+        """The outcomes that arrived."""
+        return _sums({cell: [int(v[0]), int(v[1])] for cell, v in increment.cells.items()})
+
+    def mature(self, mine: GuardrailEvidence, minute: SlotIncrement) -> ArmSums:
+        """N = everything started or exposed; x never exceeds it; open attempts may count as the failure."""
+        metric = minute.metrics.get(self.watch.metric, MetricIncrement())
+        due = minute.exposures if self.watch.denominator == "exposure" else minute.started
+        cells: dict[int, list[float]] = {}
+        for cell, n in due.items():
+            seen, x = (int(v) for v in metric.cells.get(cell, (0, 0)))
+            open_failures = max(n - seen, 0) if self.watch.counts_timeouts else 0
+            cells[cell] = [n, min(n, x + open_failures)]
+        return _sums(cells)
+
+    def amount(self, arm: ArmSums) -> float:
+        """Requests."""
+        return arm.totals[0] if arm.totals else 0.0
+
+    def awaits(self, mine: GuardrailEvidence) -> int:
+        """Nothing is calibrated: it bets from the first request."""
+        return 0
+
+    def bet(self, mine: GuardrailEvidence, batch: Arms, gate: Margin | None) -> Factors:
+        """On a guess of the baseline's rate."""
+        candidate, baseline, guess = _counts(batch.candidate), _counts(batch.baseline), history(mine).guess
+        direction = self.watch.direction
+        harm = harm_log_factors(candidate, baseline, guess, self.watch.harm_margin, direction)
+        if gate is None:
+            return Factors(harm, None)
+        return Factors(harm, advance_log_factors(candidate, baseline, guess, gate, direction))
+
+    def learn(self, mine: GuardrailEvidence, baseline: ArmSums) -> None:
+        """Events and requests, the older ones fading."""
+        learned = history(mine).learn(_counts(baseline))
+        mine.history = (learned.x, learned.n)
+
+    def clusters(self, arm: ArmSums) -> Clusters:
+        """One score: the event."""
+        counts, sums = dense(arm.cells, 1)
+        return clusters(counts, sums, [float(sums.sum())], binary=True)
+
+    def effective(self, arm: ArmSums) -> float:
+        """The rarer of events and non-events."""
+        n, x = sum(v[0] for v in arm.cells.values()), sum(v[1] for v in arm.cells.values())
+        return min(x, n - x)
+
+    def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
+        """The same for all bets."""
+        return np.full(HARM_WEIGHTS.size, effects[0]), np.full(ADVANCE_WEIGHTS.size, effects[0])
+
+
+def history(mine: GuardrailEvidence) -> ControlHistory:
+    """The baseline so far."""
+    return ControlHistory(*mine.history) if mine.history is not None else ControlHistory()
+
+
+def _counts(arm: ArmSums) -> Counts:
+    return Counts(int(arm.totals[0]), int(arm.totals[1]))
+
+
+def _sums(cells: dict[int, list[float]]) -> ArmSums:
+    totals = [sum(v[0] for v in cells.values()), sum(v[1] for v in cells.values())]
+    return ArmSums(cells=cells, totals=totals)

@@ -1,0 +1,176 @@
+"""Values (latency, cost, scores): histograms to bet on, and cells for the design effect once clients know the cap.
+
+A cell on the wire is [n, sum, sum of squares] and, from clients that have heard what was frozen, [..., n', sum of
+min(v, cap), its square, count beyond each threshold]. A cell here is [n', sum of each score], the scores being those
+the bets are made of: the capped value, how many body thresholds and how many rungs a value is beyond, and whether it is
+beyond the gate's threshold.
+"""
+
+import numpy as np
+
+from rollout.domain.evidence import Arms, ArmSums, Calibrated, CellCounts, GuardrailEvidence, added
+from rollout.domain.kinds.base import Factors, Floats, dense
+from rollout.domain.watch import Watch
+from rollout.stats import values
+from rollout.stats.calibration import Calibration
+from rollout.stats.design_effect import Clusters, clusters
+from rollout.stats.histogram import Histogram
+from rollout.stats.margin import Margin
+from rollout.stats.values import SIZES, ValueTest
+from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
+from rollout_client.evaluation.ruleset import Frozen
+
+MEMORY = 20_000.0
+"""Baseline values that the guesses remember."""
+DIGITS = 6
+"""Of a faded count, so that the state stays small and a replay exact."""
+
+
+class Value:
+    """Compares the arms' histograms; exactly valid for what was frozen (`rollout.stats.values`)."""
+
+    keeps_stage = False
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.test = ValueTest(_kind(watch), watch.direction, watch.focus, watch.bounds)
+        self.harm_weights = values.harm_weights(self.test)
+        self.gate_weights = tuple(values.GATE_WEIGHTS[gate] for gate in self.test.gates)
+        self._scores = [family for family in self.test.families if family != "log"]
+        self._has_threshold_gate = self.test.gates != ("mean",)
+        self.scores = len(self._scores) + self._has_threshold_gate
+
+    def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
+        """The values that arrived, and of those that were counted by what is frozen, the scores."""
+        totals: list[float] = []
+        for numbers in increment.cells.values():
+            totals = added(totals, numbers[: self._base])
+        wire = {cell: numbers[self._base :] for cell, numbers in increment.cells.items() if len(numbers) > self._base}
+        cells, squares = self._scored(mine, wire)
+        return ArmSums(cells=cells, squares=squares, histogram=dict(increment.histogram), totals=totals)
+
+    def mature(self, mine: GuardrailEvidence, minute: SlotIncrement) -> ArmSums:
+        """The values that arrived in time; what did not arrive has no value."""
+        return self.fold(mine, minute.metrics.get(self.watch.metric, MetricIncrement()))
+
+    def amount(self, arm: ArmSums) -> float:
+        """Values."""
+        return sum(arm.histogram.values())
+
+    def awaits(self, mine: GuardrailEvidence) -> int:
+        """Baseline values that are still to come before cap and thresholds are frozen."""
+        if mine.calibration is not None:
+            return 0
+        return max(1, self.test.calibrated_at - int(sum(mine.histogram.values())))
+
+    def bet(self, mine: GuardrailEvidence, batch: Arms, gate: Margin | None) -> Factors:
+        """On the baseline's earlier histogram and what was frozen."""
+        assert mine.calibration is not None
+        frozen = _calibration(mine.calibration)
+        grid = self.test.grid
+        past = Histogram.of(grid, mine.histogram)
+        arms = (Histogram.of(grid, batch.candidate.histogram), Histogram.of(grid, batch.baseline.histogram))
+        harm = values.harm_log_factors(self.test, frozen, past, *arms, self.watch.harm_margin)
+        if gate is None:
+            return Factors(harm, None)
+        return Factors(harm, np.concatenate(values.advance_log_factors(self.test, frozen, past, *arms, gate)))
+
+    def learn(self, mine: GuardrailEvidence, baseline: ArmSums) -> None:
+        """Add to the baseline's histogram, the older values fading; freeze once there are enough."""
+        for bucket, count in baseline.histogram.items():
+            mine.histogram[bucket] = mine.histogram.get(bucket, 0) + count
+        total = sum(mine.histogram.values())
+        if total > MEMORY:
+            faded = {bucket: round(count * MEMORY / total, DIGITS) for bucket, count in mine.histogram.items()}
+            mine.histogram = {bucket: count for bucket, count in faded.items() if count > 0.0}
+        if mine.calibration is None and total >= self.test.calibrated_at:
+            mine.calibration = _plain(self.test.calibrate(Histogram.of(self.test.grid, mine.histogram)))
+            mine.frozen = self._published(mine.calibration)
+
+    def clusters(self, arm: ArmSums) -> Clusters:
+        """The scores of the cells."""
+        counts, sums = dense(arm.cells, self.scores)
+        return clusters(counts, sums, arm.squares or [0.0] * self.scores)
+
+    def effective(self, arm: ArmSums) -> float:
+        """Values beyond the gate's threshold; where it has none a third of all: thirty values are worth ten events."""
+        if self._has_threshold_gate:
+            return sum(numbers[-1] for numbers in arm.cells.values())
+        return sum(numbers[0] for numbers in arm.cells.values()) / 3.0
+
+    def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
+        """Each family by the effect of its own score; the log score by the larger of the value's and the body's."""
+        own = dict(zip(self._scores, effects, strict=False))
+        own["log"] = max(own.get("mean", 1.0), own.get("body", 1.0))
+        harm = np.concatenate([np.full(SIZES[family], own[family]) for family in self.test.families])
+        at_gate = {"mean": own.get("mean", 1.0), "quantile": effects[-1], "tail": effects[-1]}
+        gates = zip(self.test.gates, self.gate_weights, strict=True)
+        return harm, np.concatenate([np.full(weights.size, at_gate[gate]) for gate, weights in gates])
+
+    def _scored(self, mine: GuardrailEvidence, wire: CellCounts) -> tuple[CellCounts, list[float]]:
+        """[n', sum of each score] of each cell, and the sum of the squares of each score."""
+        if not wire or mine.frozen is None or mine.calibration is None:
+            return {}, []
+        places = self._places(mine.calibration, mine.frozen)
+        squares = [0.0] * len(places)
+        cells: CellCounts = {}
+        for cell, numbers in wire.items():
+            cells[cell] = [numbers[0]]
+            for j, place in enumerate(places):
+                total, square = _score(numbers, place, 1 if self.test.kind == "quantile" else 3)
+                cells[cell].append(total)
+                squares[j] += square
+        return cells, squares
+
+    @property
+    def _base(self) -> int:
+        return 1 if self.test.kind == "quantile" else 3
+
+    def _published(self, frozen: Calibrated) -> Frozen:
+        """What clients count by: every threshold once, from mild to extreme."""
+        mean_only = self.test.kind == "mean" and not self._has_threshold_gate
+        named = [] if mean_only else [*frozen.ladder, frozen.gate]
+        named += frozen.body if self.test.kind == "distribution" else ()
+        thresholds = tuple(sorted(set(named), reverse=self.watch.direction == "higher_is_better"))
+        return Frozen(thresholds=thresholds, cap=None if self.test.kind == "quantile" else frozen.cap)
+
+    def _places(self, frozen: Calibrated, published: Frozen) -> list[list[int] | None]:
+        """Where the thresholds of each score stand among the published ones; None for the capped value."""
+        at = {threshold: place for place, threshold in enumerate(published.thresholds)}
+        of = {"body": frozen.body, "ladder": frozen.ladder}
+        places = [None if s == "mean" else sorted(at[t] for t in dict.fromkeys(of[s])) for s in self._scores]
+        return [*places, [at[frozen.gate]]] if self._has_threshold_gate else places
+
+
+def _score(numbers: list[float], place: list[int] | None, lead: int) -> tuple[float, float]:
+    """Sum and sum of squares of a score over a cell: of the capped value, or of how many thresholds a value is beyond.
+
+    Thresholds are nested, so whoever is beyond the j-th is beyond j of them, and j^2 = 1 + 3 + ... + (2j - 1).
+    """
+    if place is None:
+        return numbers[1], numbers[2]
+    beyond = [numbers[lead + position] for position in place]
+    return sum(beyond), sum((2 * rank + 1) * count for rank, count in enumerate(beyond))
+
+
+def _kind(watch: Watch) -> values.ValueKind:
+    assert watch.kind in ("mean", "quantile", "distribution")
+    return watch.kind
+
+
+def _plain(frozen: Calibration) -> Calibrated:
+    return Calibrated(
+        cap=float(frozen.cap),
+        centre=float(frozen.centre),
+        scale=float(frozen.scale),
+        body=tuple(frozen.body.tolist()),
+        ladder=tuple(frozen.ladder.tolist()),
+        gate=float(frozen.gate),
+    )
+
+
+def _calibration(frozen: Calibrated) -> Calibration:
+    return Calibration(
+        *(np.asarray(x, np.float64) for x in (frozen.cap, frozen.centre, frozen.scale)),
+        *(np.asarray(x, np.float64) for x in (frozen.body, frozen.ladder, frozen.gate)),
+    )

@@ -1,0 +1,121 @@
+"""From log wealth to log e: tempered by the design effect, mixed over bets, harm also over the stages it starts in."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rollout.domain.evidence import ARMS, Arms, GuardrailEvidence
+from rollout.domain.former import pooled
+from rollout.domain.kinds import Kind, kind_of
+from rollout.domain.kinds.ratio import attempt_cells, stage_cells
+from rollout.domain.watch import Watch
+from rollout.stats.combine import log_late_start
+from rollout.stats.design_effect import design_effects
+from rollout.stats.margin import Margin
+from rollout.stats.mixture import LOG_DECIMALS, log_tempered, rounded
+from rollout.stats.ratio import merge_stages, ratio_advance_log_e, ratio_harm_log_e
+
+Floats = NDArray[np.float64]
+
+ENOUGH_EVENTS = 10
+"""Effective events, and non-events, that an arm needs before its cells can tell how outcomes cluster."""
+COVERED = 0.5
+"""Part of the outcomes that must have cells: clients count by thresholds only once they have heard of them."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rollout is: its present attempt and stage, how many stages harm may start in, candidate units, levels."""
+
+    attempt: str
+    stage: int
+    stages: int
+    units: int
+    alpha_rollback: float
+    alpha_advance: float
+
+
+def weigh(mine: GuardrailEvidence, watch: Watch, gate: Margin, place: Place) -> None:
+    """Bring `log_e_harm`, `log_e_gate` (a running maximum within the attempt) and the design effect up to date."""
+    if watch.kind == "ratio":
+        _weigh_ratio(mine, watch, gate, place)
+    else:
+        _weigh_bets(mine, kind_of(watch), place)
+
+
+def _weigh_ratio(mine: GuardrailEvidence, watch: Watch, gate: Margin, place: Place) -> None:
+    """A ratio is judged from the sums of a stage so far; `harm` keeps log e of each stage, of former ones the last."""
+    arms, direction = (stage_cells(mine, "candidate"), stage_cells(mine, "baseline")), watch.direction
+    harm = ratio_harm_log_e(*arms, watch.harm_margin, direction, place.alpha_rollback)
+    mine.harm[place.stage] = [rounded(harm)]
+    by_stage = [mine.harm.get(stage, [0.0])[0] for stage in range(place.stage + 1)]
+    mine.log_e_harm = rounded(merge_stages(by_stage, place.stages))
+    if mine.gate_attempt == place.attempt:
+        passed = ratio_advance_log_e(*attempt_cells(mine, place.attempt), gate, direction, place.alpha_advance)
+        mine.log_e_gate = max(mine.log_e_gate, rounded(passed))
+
+
+def _weigh_bets(mine: GuardrailEvidence, kind: Kind, place: Place) -> None:
+    effects = _effects(mine, kind)
+    mine.design_effect = float(effects.max(initial=1.0))
+    own = mine.cells.get(place.attempt, Arms())
+    per_unit = _requests_per_unit(mine, place)
+    covered = _is_covered(mine, place)
+    harm_effects, _ = kind.tempering(effects if covered else np.maximum(effects, per_unit))
+    starts = []
+    for first in sorted(mine.harm):
+        wealth = [sum(column) for column in zip(*(v for s, v in mine.harm.items() if s >= first), strict=True)]
+        starts.append((first, log_tempered(wealth, kind.harm_weights, harm_effects)))
+    mine.log_e_harm = rounded(log_late_start(by_start(starts, place.stage), place.stages)) if starts else 0.0
+    if mine.gate_attempt != place.attempt or not mine.gate:
+        return
+    candidate, baseline = (kind.clusters(own.of(arm)) for arm in ARMS)
+    at_gate = np.maximum(effects, np.round(design_effects(candidate, baseline), LOG_DECIMALS))
+    if not covered or min(kind.effective(own.of(arm)) for arm in ARMS) < ENOUGH_EVENTS * per_unit:
+        at_gate = np.maximum(at_gate, per_unit)
+    _weigh_gates(mine, kind, kind.tempering(at_gate)[1])
+
+
+def by_start(starts: Sequence[tuple[int, float]], stage: int) -> list[float]:
+    """Log e of the process that started at each stage so far; one without any bet since its start stands at 0."""
+    known = dict(starts)
+    result: list[float] = []
+    for first in range(stage + 1):
+        later = [s for s in known if s >= first]
+        result.append(known[min(later)] if later else 0.0)
+    return result
+
+
+def _effects(mine: GuardrailEvidence, kind: Kind) -> Floats:
+    """The design effect of each score over the whole epoch."""
+    candidate, baseline = (pooled(mine, kind, arm) for arm in ARMS)
+    return np.round(design_effects(candidate, baseline), LOG_DECIMALS)
+
+
+def _weigh_gates(mine: GuardrailEvidence, kind: Kind, effects: Floats) -> None:
+    """Each gate is an e-process of its own, and its running maximum counts; all of them must pass."""
+    begin = 0
+    for index, weights in enumerate(kind.gate_weights):
+        part = slice(begin, begin + weights.size)
+        now = rounded(log_tempered(mine.gate[part], weights, effects[part]))
+        mine.gate_best[index] = max(mine.gate_best[index], now)
+        begin += weights.size
+    mine.log_e_gate = min(mine.gate_best)
+
+
+def _requests_per_unit(mine: GuardrailEvidence, place: Place) -> float:
+    totals = mine.totals.get(place.attempt, {}).get("candidate", [])
+    return max(1.0, (totals[0] if totals else 0.0) / max(1, place.units))
+
+
+def _is_covered(mine: GuardrailEvidence, place: Place) -> bool:
+    """Whether enough of the present outcomes have cells to say how they cluster.
+
+    Few events cannot show how they cluster, nor can outcomes without cells: every request of a unit is then taken to
+    repeat its first, D is at least the requests per unit. (With sticky units that always or never fail, an attempt
+    without a failure looks like no clustering at all: decision record 0005.)
+    """
+    own = mine.cells.get(place.attempt, Arms())
+    counted = {arm: sum(numbers[0] for numbers in own.of(arm).cells.values()) for arm in ARMS}
+    return all(counted[arm] >= COVERED * mine.staked.get(arm, 0.0) for arm in ARMS)
