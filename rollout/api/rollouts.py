@@ -4,6 +4,7 @@ Whoever reduces exposure (pause, roll back) needs no more than a key that may ch
 resume, advance) needs `operator`; approvals need `approver`, and the author of a rollout cannot give one.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -22,11 +23,14 @@ from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain.decide import Outcome
 from rollout.domain.document import Document
+from rollout.domain.estimates import Audience, Estimates, estimates_of
 from rollout.domain.flag import FlagState
+from rollout.domain.judge import harm_level
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
 from rollout.domain.rollout import ALLOWED, State, Status
 from rollout.domain.status import RolloutStatus, status_of
+from rollout.domain.watch import watches
 from rollout.engine import commands
 from rollout.engine.commands import Act, units_exposed
 from rollout.engine.replay import Replayed, replay
@@ -79,10 +83,14 @@ class RolloutRecord(Summary, frozen=True, kw_only=True):
 
 
 class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
-    """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far."""
+    """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far.
+
+    `estimates` are for people: sizes of effects with their intervals, in the order of the readings.
+    """
 
     users_exposed: int
     transitions: int
+    estimates: tuple[Estimates, ...]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +153,7 @@ async def get_status(
 ) -> StatusAnswer:
     """The percentage now, the next change, why it is held, and what is still needed."""
     async with service.control.database.read() as session:
-        row = await _find(session, caller, rollout)
+        row = await _find(session, caller, rollout, evidence=True)
         killed = (await flag_states.find(session, row.flag, row.environment)).killed
         users = await units_exposed(session, row)
         moves = len(await rollouts.transitions(session, row.id))
@@ -154,7 +162,8 @@ async def get_status(
         latest = (row.latest.judgement, row.latest.decision, row.judged_at)
     status = status_of((row.id, row.revision), row.document, row.state, latest, killed=killed)
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
-    return StatusAnswer(**fields, users_exposed=users, transitions=moves)
+    estimates = await asyncio.to_thread(_estimates, row, users)
+    return StatusAnswer(**fields, users_exposed=users, transitions=moves, estimates=estimates)
 
 
 @get("/{rollout:str}/transitions", opt=VIEW, responses=REFUSALS)
@@ -220,8 +229,8 @@ async def act(
     return await commands.act(service.control, rollout, what, caller.actor)
 
 
-async def _find(session: Session, caller: Caller, identifier: str) -> RolloutRow:
-    row = await rollouts.find(session, identifier)
+async def _find(session: Session, caller: Caller, identifier: str, *, evidence: bool = False) -> RolloutRow:
+    row = await rollouts.find(session, identifier, evidence=evidence)
     if row is None or not caller.sees(row.environment):
         raise NotFound(f"there is no rollout {identifier!r}")
     return row
@@ -243,6 +252,24 @@ def _summary(row: RolloutRow, flag: FlagState) -> Summary:
         created_at=row.created_at,
         ended_at=row.ended_at,
         content_hash=row.content_hash,
+    )
+
+
+def _estimates(row: RolloutRow, units: int) -> tuple[Estimates, ...]:
+    """Estimates of every metric that has been read; nothing before the first look."""
+    if row.latest is None:
+        return ()
+    watched, analysis = watches(row.document, row.metrics), row.document.analysis
+    readings = {reading.metric: reading for reading in row.latest.judgement.readings}
+    return tuple(
+        estimates_of(
+            row.evidence.metrics[watch.metric],
+            watch,
+            readings[watch.metric],
+            Audience(alpha_harm=harm_level(watch, watched, analysis), alpha_gate=analysis.alpha_advance, units=units),
+        )
+        for watch in watched
+        if watch.metric in row.evidence.metrics and watch.metric in readings
     )
 
 

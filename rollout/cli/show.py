@@ -60,15 +60,46 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     if status["breach"] is not None:
         breach = status["breach"]
         yield f"  breach {breach['metric']}: evidence {breach['log_e']:.2f} >= {breach['threshold']:.2f}"
+    estimates = {each["metric"]: each for each in status.get("estimates", [])}
     for reading in status["readings"]:
         yield f"  {reading['role']:<9} {reading['metric']}: {reading['verdict']}; {_arms(reading)}"
+        if reading["metric"] in estimates:
+            yield from _effect(estimates[reading["metric"]], reading)
     yield f"  users  about {status['users_exposed']} had the candidate; {status['transitions']} transitions so far"
 
 
+def _effect(estimates: dict[str, Any], reading: dict[str, Any]) -> Iterator[str]:
+    """How large the effect is, against what is accepted; how much evidence there is; whom it has hurt."""
+    found, form = estimates["effect"], estimates["form"]
+    if found["lower"] is not None or found["upper"] is not None:
+        size = "" if found["estimate"] is None else f" {found['estimate']:.4g}"
+        ends = ", ".join("?" if found[end] is None else f"{found[end]:.4g}" for end in ("lower", "upper"))
+        yield f"            {form}{size} [{ends}], accepted {estimates['accepted']:.4g}"
+    harm = f"harm {reading['log_e_harm']:.2f} of {reading['harm_threshold']:.2f}"
+    gate = f"gate {reading['log_e_gate']:.2f} of {reading['gate_threshold']:.2f}"
+    needed = reading["units_needed"]
+    more = "" if needed is None else f", about {needed:.0f} more candidate requests"
+    yield f"            evidence: {harm}, {gate}{more}"
+    if estimates["harmed_units"]:
+        yield f"            about {estimates['harmed_units']:.0f} users met an event that the baseline spares them"
+
+
 def _arms(reading: dict[str, Any]) -> str:
-    return ", ".join(f"{arm} {_share(reading[arm])}" for arm in ("candidate", "baseline"))
+    return ", ".join(f"{arm} {_level(reading[arm], reading['kind'])}" for arm in ("candidate", "baseline"))
 
 
-def _share(numbers: dict[str, int]) -> str:
+def _level(numbers: dict[str, float], kind: str) -> str:
     n, x = numbers["n"], numbers["x"]
-    return f"{x}/{n} = {100 * x / n:.2f} %" if n else "nothing yet"
+    if not n:
+        return "nothing yet"
+    match kind:
+        case "proportion":
+            return f"{x}/{n} = {100 * x / n:.2f} %"
+        case "count_rate":
+            return f"{x:g} in {n:g} = {x / n:.4g}"
+        case "ratio":
+            return f"{n:.4g}/{x:.4g} = {n / x:.4g}" if x else "nothing yet"
+        case "quantile":
+            return f"{n:g} values"
+        case _:
+            return f"{n:g} values, mean {x / n:.4g}"

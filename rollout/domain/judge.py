@@ -181,7 +181,7 @@ def _reading(evidence: Evidence, watch: Watch, look: Look, *, breached: bool) ->
         candidate=candidate,
         baseline=baseline,
         log_e_harm=mine.log_e_harm,
-        harm_threshold=rounded(own_harm_threshold(watch, look.watches, analysis)),
+        harm_threshold=rounded(math.log(1 / harm_level(watch, look.watches, analysis))),
         log_e_gate=mine.log_e_gate,
         gate_threshold=rounded(gate_threshold),
         gate_margin=look.margins[watch.metric],
@@ -221,12 +221,12 @@ def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, 
     return "pass" if reading.log_e_gate >= reading.gate_threshold else "undecided"
 
 
-def own_harm_threshold(watch: Watch, watches: Sequence[Watch], analysis: Analysis) -> float:
-    """Evidence at which this guardrail alone carries the weighted mean: log(1 / (alpha * share of the weights))."""
+def harm_level(watch: Watch, watched: Sequence[Watch], analysis: Analysis) -> float:
+    """The level at which this guardrail alone carries the weighted mean: alpha times its share of the weights."""
     if watch.role != "guardrail":
-        return math.log(1 / analysis.alpha_rollback)
-    share = watch.weight / sum(other.weight for other in watches if other.role == "guardrail")
-    return math.log(1 / (analysis.alpha_rollback * share))
+        return analysis.alpha_rollback
+    share = watch.weight / sum(other.weight for other in watched if other.role == "guardrail")
+    return analysis.alpha_rollback * share
 
 
 def _needed(
