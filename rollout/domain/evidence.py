@@ -3,6 +3,7 @@
 Everything adds up: increments merge in any order to the same evidence.
 """
 
+import operator
 from collections.abc import Sequence
 from itertools import zip_longest
 
@@ -31,9 +32,12 @@ class ArmSums(msgspec.Struct, omit_defaults=True):
     totals: list[float] = msgspec.field(default_factory=list)
 
     def add(self, other: "ArmSums") -> None:
-        """Merge by addition."""
-        for cell, numbers in other.cells.items():
-            self.cells[cell] = added(self.cells.get(cell, ()), numbers)
+        """Merge by addition. Rows of numbers are replaced, never changed, so they may be shared."""
+        if self.cells:
+            for cell, numbers in other.cells.items():
+                self.cells[cell] = added(self.cells.get(cell, ()), numbers)
+        else:
+            self.cells = dict(other.cells)
         self.squares = added(self.squares, other.squares)
         for bucket, count in other.histogram.items():
             self.histogram[bucket] = self.histogram.get(bucket, 0) + count
@@ -41,10 +45,11 @@ class ArmSums(msgspec.Struct, omit_defaults=True):
 
 
 class Arms(msgspec.Struct, omit_defaults=True):
-    """The same of both arms."""
+    """The same of both arms. `guessed` is the history that a minute is bet on; None: the newest."""
 
     candidate: ArmSums = msgspec.field(default_factory=ArmSums)
     baseline: ArmSums = msgspec.field(default_factory=ArmSums)
+    guessed: tuple[float, float] | None = None
 
     def of(self, arm: Arm) -> ArmSums:
         """Sums of one arm."""
@@ -54,12 +59,13 @@ class Arms(msgspec.Struct, omit_defaults=True):
         """Merge by addition."""
         for arm in ARMS:
             self.of(arm).add(other.of(arm))
+        self.guessed = self.guessed or other.guessed
 
 
 class ArmPast(msgspec.Struct, omit_defaults=True):
     """Former attempts of one arm, all that the design effect needs of them: `rollout.stats.design_effect.Clusters`.
 
-    `cells` maps a cell to [n, residual of each score].
+    `cells` maps a cell to [n, residual of each score, in hundredths].
     """
 
     cells: CellCounts = msgspec.field(default_factory=dict)
@@ -85,7 +91,8 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     frozen (`calibration`, and as clients hear it `frozen`); these outlive an epoch. `harm` is the log wealth of each
     harm bet by stage; `gate` that of each advance bet of the attempt `gate_attempt`, `gate_best` the largest log e of
     each gate. `cells` holds the present attempt, `past` the former ones by arm, `totals` all of them. `watermark`: the
-    last minute already bet of a metric with maturity. `staked`: outcomes of the present attempt that were bet, by arm.
+    last minute already bet of a metric with maturity, `guesses` the history that each open minute is bet on. `staked`:
+    outcomes of the present attempt that were bet, by arm.
     """
 
     history: tuple[float, float] | None = None
@@ -106,6 +113,7 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     staked: dict[Arm, float] = msgspec.field(default_factory=dict)
     ceiling: list[float] = msgspec.field(default_factory=list)
     watermark: int = 0
+    guesses: dict[int, tuple[float, float]] = msgspec.field(default_factory=dict)
     late: int = 0
     seen_at: float = 0.0
 
@@ -134,6 +142,8 @@ class Evidence(msgspec.Struct, kw_only=True):
 
 def added(mine: Sequence[float], more: Sequence[float]) -> list[float]:
     """Sum of two rows of numbers; a shorter one is padded with zeros."""
+    if len(mine) == len(more):
+        return list(map(operator.add, mine, more))
     return [a + b for a, b in zip_longest(mine, more, fillvalue=0)]
 
 

@@ -6,13 +6,13 @@ up, because a unit is always in the same cell. So the state of a guardrail does 
 
 import numpy as np
 
-from rollout.domain.evidence import ARMS, ArmPast, Arms, GuardrailEvidence
-from rollout.domain.kinds.base import Kind
-from rollout.stats.design_effect import CELLS, Clusters, no_clusters
+from rollout.domain.evidence import ARMS, ArmPast, Arms, CellCounts, GuardrailEvidence
+from rollout.domain.kinds.base import Kind, dense
+from rollout.stats.design_effect import Clusters
 from rollout_client.evaluation.ruleset import Arm
 
-DIGITS = 6
-"""Of a residual: far below one request, and the state stays small."""
+PARTS = 100.0
+"""Of an event, in which residuals are kept in whole numbers: far finer than their noise, and the state stays small."""
 
 
 def close_attempt(mine: GuardrailEvidence, kind: Kind, *, same_stage: bool) -> None:
@@ -34,12 +34,10 @@ def enter_former(mine: GuardrailEvidence, kind: Kind, arms: Arms) -> None:
         _join(mine, arm, kind.clusters(arms.of(arm)))
 
 
-def pooled(mine: GuardrailEvidence, kind: Kind, arm: Arm) -> Clusters:
-    """The cells of one arm over all attempts of the epoch."""
-    found = _restored(mine.past.get(arm), kind)
-    for arms in mine.cells.values():
-        found = found + kind.clusters(arms.of(arm))
-    return found
+def pooled(mine: GuardrailEvidence, kind: Kind, arm: Arm, present: Clusters) -> Clusters:
+    """The cells of one arm over all attempts of the epoch, `present` being those of the present one."""
+    past = mine.past.get(arm)
+    return present if past is None else _clusters(past, kind.scores) + present
 
 
 def _join(mine: GuardrailEvidence, arm: Arm, more: Clusters) -> None:
@@ -47,19 +45,12 @@ def _join(mine: GuardrailEvidence, arm: Arm, more: Clusters) -> None:
         return
     before = mine.past.get(arm)
     both = more if before is None else _clusters(before, more.independent.size) + more
-    cells = {
-        int(cell): [float(both.counts[cell]), *np.round(both.residuals[cell], DIGITS).tolist()]
-        for cell in np.flatnonzero(both.counts)
-    }
+    used = np.flatnonzero(both.counts)
+    rows = np.column_stack([both.counts[used], np.round(both.residuals[used] * PARTS)]).tolist()
+    cells: CellCounts = {cell: [int(x) for x in row] for cell, row in zip(used.tolist(), rows, strict=True)}
     mine.past[arm] = ArmPast(cells=cells, independent=both.independent.tolist(), part=both.part.tolist())
 
 
-def _restored(past: ArmPast | None, kind: Kind) -> Clusters:
-    return no_clusters(kind.scores) if past is None else _clusters(past, kind.scores)
-
-
 def _clusters(past: ArmPast, scores: int) -> Clusters:
-    counts, residuals = np.zeros(CELLS), np.zeros((CELLS, scores))
-    for cell, numbers in past.cells.items():
-        counts[cell], residuals[cell] = numbers[0], numbers[1:]
-    return Clusters(counts, residuals, np.asarray(past.independent), np.asarray(past.part))
+    counts, residuals = dense(past.cells, scores)
+    return Clusters(counts, residuals / PARTS, np.asarray(past.independent), np.asarray(past.part))

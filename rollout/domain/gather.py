@@ -24,10 +24,13 @@ from rollout.domain.evidence import (
     merge_slot,
 )
 from rollout.domain.former import close_attempt, enter_former
+from rollout.domain.in_flight import guess_minutes
 from rollout.domain.kinds import Kind, kind_of
+from rollout.domain.kinds.base import Floats
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Watch
 from rollout.stats.margin import Margin
+from rollout.stats.mixture import LOG_DECIMALS
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
 
@@ -68,11 +71,13 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
     for watch in tick.watches:
         mine, kind = evidence.metrics.setdefault(watch.metric, GuardrailEvidence()), kind_of(watch)
         _open_attempt(mine, kind, tick)
+        guess_minutes(evidence, mine, watch)
         if watch.maturity > 0:
             fresh = _due_minutes(evidence, mine, watch, tick)
         else:
             fresh = _as_they_come(increments, mine, watch, tick)
-        _take(mine, watch, tick, fresh)
+        for batch in fresh:
+            _take(mine, watch, tick, batch)
         evidence.bets += bool(fresh)
     _drop_finished_minutes(evidence, slow)
     return evidence
@@ -116,7 +121,7 @@ def _count_late(evidence: Evidence, watch: Watch, slot: int, seen: SlotIncrement
         mine.late += sum(int(numbers[0]) for numbers in late.cells.values())
 
 
-def _as_they_come(increments: Increments, mine: GuardrailEvidence, watch: Watch, tick: Round) -> dict[str, Arms]:
+def _as_they_come(increments: Increments, mine: GuardrailEvidence, watch: Watch, tick: Round) -> list[tuple[str, Arms]]:
     kind = kind_of(watch)
     fresh: dict[str, Arms] = {}
     for attempt_id, arms in increments.items():
@@ -127,19 +132,25 @@ def _as_they_come(increments: Increments, mine: GuardrailEvidence, watch: Watch,
                 metric = slot.metrics.get(watch.metric)
                 if metric is not None:
                     fresh.setdefault(attempt_id, Arms()).of(arm).add(kind.fold(mine, metric))
-    return fresh
+    return list(fresh.items())
 
 
-def _due_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, tick: Round) -> dict[str, Arms]:
+def _due_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, tick: Round) -> list[tuple[str, Arms]]:
+    """Minutes whose outcomes are due, in order; each is a batch of its own, on the guess that was made for it."""
     kind = kind_of(watch)
     due_until = int((tick.at - watch.maturity) // SECONDS_PER_SLOT) - 1
-    fresh: dict[str, Arms] = {}
-    for attempt_id, minutes in evidence.open_slots.items():
-        for slot, arms in minutes.items():
-            if mine.watermark < slot <= due_until:
-                target = fresh.setdefault(attempt_id, Arms())
-                for arm, increment in arms.items():
-                    target.of(arm).add(kind.mature(mine, increment))
+    due = sorted(
+        (slot, attempt_id)
+        for attempt_id, minutes in evidence.open_slots.items()
+        for slot in minutes
+        if mine.watermark < slot <= due_until
+    )
+    fresh = []
+    for slot, attempt_id in due:
+        batch = Arms(guessed=mine.guesses.get(slot))
+        for arm, increment in evidence.open_slots[attempt_id][slot].items():
+            batch.of(arm).add(kind.mature(mine, increment))
+        fresh.append((attempt_id, batch))
     mine.watermark = max(mine.watermark, due_until)
     return fresh
 
@@ -156,30 +167,26 @@ def _open_attempt(mine: GuardrailEvidence, kind: Kind, tick: Round) -> None:
     mine.staked = {}
 
 
-def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: Mapping[str, Arms]) -> None:
-    """One factor per (tick, attempt, guardrail); then the baseline's outcomes teach the guesses of the next tick."""
-    kind = kind_of(watch)
-    learn = []
-    for attempt_id, arms in fresh.items():
-        if any(arms.of(arm).totals for arm in ARMS):
-            mine.seen_at = tick.at
-        totals = mine.totals.setdefault(attempt_id, {})
-        for arm in ARMS:
-            totals[arm] = added(totals.get(arm, ()), arms.of(arm).totals)
-        if attempt_id == tick.current.id:
-            watch_ceiling(mine, watch, arms.candidate)
-        if attempt_id == tick.current.id or attempt_id in mine.cells:
-            mine.cells.setdefault(attempt_id, Arms()).add(_without_histogram(arms))
-        else:
-            enter_former(mine, kind, arms)
-        batch = _carried(mine, kind, attempt_id, arms)
-        if batch is None:
-            continue
-        if kind.awaits(mine) == 0:
-            _bet(mine, watch, tick, (tick.attempts[attempt_id], batch))
-        learn.append(batch.baseline)
-    for baseline in learn:
-        kind.learn(mine, baseline)
+def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: tuple[str, Arms]) -> None:
+    """One factor per (tick or minute, attempt, guardrail); then the baseline teaches the guesses of the next one."""
+    kind, (attempt_id, arms) = kind_of(watch), fresh
+    if any(arms.of(arm).totals for arm in ARMS):
+        mine.seen_at = tick.at
+    totals = mine.totals.setdefault(attempt_id, {})
+    for arm in ARMS:
+        totals[arm] = added(totals.get(arm, ()), arms.of(arm).totals)
+    if attempt_id == tick.current.id:
+        watch_ceiling(mine, watch, arms.candidate)
+    if attempt_id == tick.current.id or attempt_id in mine.cells:
+        mine.cells.setdefault(attempt_id, Arms()).add(_without_histogram(arms))
+    else:
+        enter_former(mine, kind, arms)
+    batch = _carried(mine, kind, attempt_id, arms)
+    if batch is None:
+        return
+    if kind.awaits(mine) == 0:
+        _bet(mine, watch, tick, (tick.attempts[attempt_id], batch))
+    kind.learn(mine, batch.baseline)
 
 
 def _carried(mine: GuardrailEvidence, kind: Kind, attempt_id: str, arms: Arms) -> Arms | None:
@@ -202,11 +209,16 @@ def _bet(mine: GuardrailEvidence, watch: Watch, tick: Round, placed: tuple[Attem
     of_gate = attempt.id == tick.current.id
     factors = kind_of(watch).bet(mine, batch, tick.margins[watch.metric] if of_gate else None)
     wealth = mine.harm.get(attempt.stage, [0.0] * factors.harm.size)
-    mine.harm[attempt.stage] = (np.asarray(wealth) + factors.harm).tolist()
+    mine.harm[attempt.stage] = _kept(np.asarray(wealth) + factors.harm)
     if factors.gate is not None:
         for arm in ARMS:
             mine.staked[arm] = mine.staked.get(arm, 0.0) + kind_of(watch).amount(batch.of(arm))
-        mine.gate = (np.asarray(mine.gate) + factors.gate).tolist()
+        mine.gate = _kept(np.asarray(mine.gate) + factors.gate)
+
+
+def _kept(wealth: Floats) -> list[float]:
+    """Log wealth as it is stored, at the precision of log e."""
+    return [float(value) for value in np.round(wealth, LOG_DECIMALS) + 0.0]
 
 
 def _without_histogram(arms: Arms) -> Arms:

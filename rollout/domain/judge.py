@@ -17,7 +17,7 @@ from rollout.domain.kinds import kind_of
 from rollout.domain.plan import Analysis, PlanBody, percentage_of
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Role, Watch
-from rollout.domain.weigh import Place, weigh
+from rollout.domain.weigh import Place, at_cut, weigh
 from rollout.stats.ceiling import is_exceeded
 from rollout.stats.combine import e_bh, log_weighted_mean
 from rollout.stats.margin import Margin
@@ -107,12 +107,11 @@ def judge(evidence: Evidence, look: Look) -> Judgement:
     """Readings of every watched metric; updates the running maxima inside `evidence`."""
     attempt = look.attempts[-1]
     place = _place(look)
-    for watch in look.watches:
-        mine = evidence.metrics.setdefault(watch.metric, GuardrailEvidence())
-        weigh(mine, watch, look.margins[watch.metric], place)
+    cuts = {watch.metric: weigh(evidence, watch, look.margins[watch.metric], place) for watch in look.watches}
     enforcing = [watch for watch in look.watches if watch.role == "guardrail"]
-    log_es = [evidence.metrics[watch.metric].log_e_harm for watch in enforcing]
-    combined = rounded(log_weighted_mean(log_es, [watch.weight for watch in enforcing])) if enforcing else 0.0
+    log_es, combined = _combined(enforcing, cuts)
+    for watch, log_e in zip(enforcing, log_es, strict=True):
+        evidence.metrics[watch.metric].log_e_harm = log_e
     evidence.combined_max = max(evidence.combined_max, combined)
     threshold = math.log(1 / look.plan.analysis.alpha_rollback)
     breached = bool(enforcing) and evidence.combined_max >= threshold
@@ -131,6 +130,21 @@ def judge(evidence: Evidence, look: Look) -> Judgement:
         units=look.units,
         exposures=ArmNumbers(exposures["candidate"], exposures["baseline"]),
     )
+
+
+def _combined(enforcing: Sequence[Watch], cuts: Mapping[str, Sequence[tuple[int, float]]]) -> tuple[list[float], float]:
+    """Log e of each enforcing guardrail and their weighted mean, at the cut where the mean is largest.
+
+    Open minutes are looked at up to one cut for all: a maximum for each guardrail by itself would be wrong.
+    """
+    if not enforcing:
+        return [], 0.0
+    weights = [watch.weight for watch in enforcing]
+    slots = sorted({slot for watch in enforcing for slot, _ in cuts[watch.metric]})
+    found = [[at_cut(cuts[watch.metric], slot) for watch in enforcing] for slot in slots]
+    means = [rounded(log_weighted_mean(log_es, weights)) for log_es in found]
+    best = max(range(len(slots)), key=lambda index: (means[index], -index))
+    return found[best], means[best]
 
 
 def _place(look: Look) -> Place:

@@ -1,18 +1,20 @@
 """From log wealth to log e: tempered by the design effect, mixed over bets, harm also over the stages it starts in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.domain.evidence import ARMS, Arms, GuardrailEvidence
+from rollout.domain.evidence import ARMS, Arms, Evidence, GuardrailEvidence
 from rollout.domain.former import pooled
+from rollout.domain.in_flight import Open, looks_ahead, open_minutes
 from rollout.domain.kinds import Kind, kind_of
 from rollout.domain.kinds.ratio import attempt_cells, stage_cells
 from rollout.domain.watch import Watch
 from rollout.stats.combine import log_late_start
-from rollout.stats.design_effect import design_effects
+from rollout.stats.design_effect import Clusters, design_effects
+from rollout.stats.in_flight import wealth_by_cut
 from rollout.stats.margin import Margin
 from rollout.stats.mixture import LOG_DECIMALS, log_tempered, rounded
 from rollout.stats.ratio import merge_stages, ratio_advance_log_e, ratio_harm_log_e
@@ -36,12 +38,24 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     alpha_advance: float
 
 
-def weigh(mine: GuardrailEvidence, watch: Watch, gate: Margin, place: Place) -> None:
-    """Bring `log_e_harm`, `log_e_gate` (a running maximum within the attempt) and the design effect up to date."""
+def weigh(evidence: Evidence, watch: Watch, gate: Margin, place: Place) -> list[tuple[int, float]]:
+    """Bring `log_e_harm`, `log_e_gate` (a running maximum within the attempt) and the design effect up to date.
+
+    Returns:
+        Log e for harm at each cut, as (slot, log e) in order: after what was bet (slot 0), and after each open minute
+        of a metric that looks at them. The largest is `log_e_harm`; metrics that are averaged must share one cut.
+    """
+    mine = evidence.metrics.setdefault(watch.metric, GuardrailEvidence())
     if watch.kind == "ratio":
         _weigh_ratio(mine, watch, gate, place)
-    else:
-        _weigh_bets(mine, kind_of(watch), place)
+        return [(0, mine.log_e_harm)]
+    ahead = open_minutes(evidence, mine, watch, gate) if looks_ahead(watch) else None
+    return _weigh_bets(mine, kind_of(watch), place, ahead)
+
+
+def at_cut(cuts: Sequence[tuple[int, float]], slot: int) -> float:
+    """Log e at the last cut that is not after a slot."""
+    return [log_e for cut, log_e in cuts if cut <= slot][-1]
 
 
 def _weigh_ratio(mine: GuardrailEvidence, watch: Watch, gate: Margin, place: Place) -> None:
@@ -56,25 +70,35 @@ def _weigh_ratio(mine: GuardrailEvidence, watch: Watch, gate: Margin, place: Pla
         mine.log_e_gate = max(mine.log_e_gate, rounded(passed))
 
 
-def _weigh_bets(mine: GuardrailEvidence, kind: Kind, place: Place) -> None:
-    effects = _effects(mine, kind)
-    mine.design_effect = float(effects.max(initial=1.0))
+def _weigh_bets(mine: GuardrailEvidence, kind: Kind, place: Place, ahead: Open | None) -> list[tuple[int, float]]:
     own = mine.cells.get(place.attempt, Arms())
+    present = [kind.clusters(own.of(arm)) for arm in ARMS]
+    effects = _rounded_effects(*(pooled(mine, kind, arm, now) for arm, now in zip(ARMS, present, strict=True)))
+    mine.design_effect = float(effects.max(initial=1.0))
     per_unit = _requests_per_unit(mine, place)
     covered = _is_covered(mine, place)
     harm_effects, _ = kind.tempering(effects if covered else np.maximum(effects, per_unit))
+    cuts = [(0, _harm(mine.harm, kind, harm_effects, place))]
+    if ahead is not None:
+        bet = np.asarray(mine.harm.get(place.stage, [0.0] * ahead.harm.shape[1]))
+        for slot, wealth in zip(ahead.slots, wealth_by_cut(bet, ahead.harm)[1:], strict=True):
+            cuts.append((slot, _harm({**mine.harm, place.stage: wealth.tolist()}, kind, harm_effects, place)))
+    mine.log_e_harm = max(log_e for _, log_e in cuts)
+    if mine.gate_attempt == place.attempt and mine.gate:
+        at_gate = np.maximum(effects, _rounded_effects(*present)) if mine.past else effects
+        if not covered or min(kind.effective(own.of(arm)) for arm in ARMS) < ENOUGH_EVENTS * per_unit:
+            at_gate = np.maximum(at_gate, per_unit)
+        _weigh_gates(mine, kind, kind.tempering(at_gate)[1], ahead)
+    return cuts
+
+
+def _harm(harm: Mapping[int, list[float]], kind: Kind, effects: Floats, place: Place) -> float:
+    """Log e for harm from the wealth of each stage, over all stages it may start in."""
     starts = []
-    for first in sorted(mine.harm):
-        wealth = [sum(column) for column in zip(*(v for s, v in mine.harm.items() if s >= first), strict=True)]
-        starts.append((first, log_tempered(wealth, kind.harm_weights, harm_effects)))
-    mine.log_e_harm = rounded(log_late_start(by_start(starts, place.stage), place.stages)) if starts else 0.0
-    if mine.gate_attempt != place.attempt or not mine.gate:
-        return
-    candidate, baseline = (kind.clusters(own.of(arm)) for arm in ARMS)
-    at_gate = np.maximum(effects, np.round(design_effects(candidate, baseline), LOG_DECIMALS))
-    if not covered or min(kind.effective(own.of(arm)) for arm in ARMS) < ENOUGH_EVENTS * per_unit:
-        at_gate = np.maximum(at_gate, per_unit)
-    _weigh_gates(mine, kind, kind.tempering(at_gate)[1])
+    for first in sorted(harm):
+        wealth = [sum(column) for column in zip(*(v for s, v in harm.items() if s >= first), strict=True)]
+        starts.append((first, log_tempered(wealth, kind.harm_weights, effects)))
+    return rounded(log_late_start(by_start(starts, place.stage), place.stages)) if starts else 0.0
 
 
 def by_start(starts: Sequence[tuple[int, float]], stage: int) -> list[float]:
@@ -87,18 +111,18 @@ def by_start(starts: Sequence[tuple[int, float]], stage: int) -> list[float]:
     return result
 
 
-def _effects(mine: GuardrailEvidence, kind: Kind) -> Floats:
-    """The design effect of each score over the whole epoch."""
-    candidate, baseline = (pooled(mine, kind, arm) for arm in ARMS)
+def _rounded_effects(candidate: Clusters, baseline: Clusters) -> Floats:
+    """The design effect of each score, at the precision that a replay can repeat."""
     return np.round(design_effects(candidate, baseline), LOG_DECIMALS)
 
 
-def _weigh_gates(mine: GuardrailEvidence, kind: Kind, effects: Floats) -> None:
+def _weigh_gates(mine: GuardrailEvidence, kind: Kind, effects: Floats, ahead: Open | None) -> None:
     """Each gate is an e-process of its own, and its running maximum counts; all of them must pass."""
+    wealth = np.asarray(mine.gate)[None, :] if ahead is None else wealth_by_cut(mine.gate, ahead.gate)
     begin = 0
     for index, weights in enumerate(kind.gate_weights):
         part = slice(begin, begin + weights.size)
-        now = rounded(log_tempered(mine.gate[part], weights, effects[part]))
+        now = max(rounded(log_tempered(row[part], weights, effects[part])) for row in wealth)
         mine.gate_best[index] = max(mine.gate_best[index], now)
         begin += weights.size
     mine.log_e_gate = min(mine.gate_best)

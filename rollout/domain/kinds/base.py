@@ -62,8 +62,7 @@ class Kind(Protocol):
 
 def dense(cells: dict[int, list[float]], width: int) -> tuple[Floats, Floats]:
     """Counts (256,) and sums (256, width) of sparse cells [n, sums...]."""
-    counts, sums = np.zeros(CELLS), np.zeros((CELLS, width))
-    for cell, numbers in cells.items():
-        counts[cell] = numbers[0]
-        sums[cell] = numbers[1:]
-    return counts, sums
+    rows = np.zeros((CELLS, 1 + width))
+    if cells:
+        rows[list(cells)] = list(cells.values())
+    return rows[:, 0], rows[:, 1:]

@@ -54,7 +54,8 @@ class Proportion:
 
     def bet(self, mine: GuardrailEvidence, batch: Arms, gate: Margin | None) -> Factors:
         """On a guess of the baseline's rate."""
-        candidate, baseline, guess = _counts(batch.candidate), _counts(batch.baseline), history(mine).guess
+        candidate, baseline = _counts(batch.candidate), _counts(batch.baseline)
+        guess = (ControlHistory(*batch.guessed) if batch.guessed is not None else history(mine)).guess
         direction = self.watch.direction
         harm = harm_log_factors(candidate, baseline, guess, self.watch.harm_margin, direction)
         if gate is None:

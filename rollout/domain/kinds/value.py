@@ -22,8 +22,12 @@ from rollout_client.evaluation.ruleset import Frozen
 
 MEMORY = 20_000.0
 """Baseline values that the guesses remember."""
-DIGITS = 6
+SLACK = 0.1
+"""Part of the memory that may come on top before the older values fade: not at every tick."""
+DIGITS = 3
 """Of a faded count, so that the state stays small and a replay exact."""
+PARTS = 1000.0
+"""Of the cap, in which sums of capped values are kept in whole numbers; the design effect has no unit."""
 
 
 class Value:
@@ -80,7 +84,7 @@ class Value:
         for bucket, count in baseline.histogram.items():
             mine.histogram[bucket] = mine.histogram.get(bucket, 0) + count
         total = sum(mine.histogram.values())
-        if total > MEMORY:
+        if total > MEMORY * (1.0 + SLACK):
             faded = {bucket: round(count * MEMORY / total, DIGITS) for bucket, count in mine.histogram.items()}
             mine.histogram = {bucket: count for bucket, count in faded.items() if count > 0.0}
         if mine.calibration is None and total >= self.test.calibrated_at:
@@ -108,19 +112,25 @@ class Value:
         return harm, np.concatenate([np.full(weights.size, at_gate[gate]) for gate, weights in gates])
 
     def _scored(self, mine: GuardrailEvidence, wire: CellCounts) -> tuple[CellCounts, list[float]]:
-        """[n', sum of each score] of each cell, and the sum of the squares of each score."""
+        """[n', sum of each score] of each cell, and the sum of the squares of each score.
+
+        Thresholds are nested, so who is beyond the j-th is beyond j of them, and j^2 = 1 + 3 + ... + (2j - 1).
+        """
         if not wire or mine.frozen is None or mine.calibration is None:
             return {}, []
-        places = self._places(mine.calibration, mine.frozen)
-        squares = [0.0] * len(places)
-        cells: CellCounts = {}
-        for cell, numbers in wire.items():
-            cells[cell] = [numbers[0]]
-            for j, place in enumerate(places):
-                total, square = _score(numbers, place, 1 if self.test.kind == "quantile" else 3)
-                cells[cell].append(total)
-                squares[j] += square
-        return cells, squares
+        rows = np.array(list(wire.values()), np.float64)
+        lead = 1 if self.test.kind == "quantile" else 3
+        columns, squares = [rows[:, 0]], []
+        for place in self._places(mine.calibration, mine.frozen):
+            if place is None:  # the capped value
+                unit = (mine.calibration.cap - self.test.grid.floor) / PARTS or 1.0
+                columns.append(np.round(rows[:, 1] / unit))
+                squares.append(float(np.round(rows[:, 2].sum() / (unit * unit))))
+                continue
+            beyond = rows[:, [lead + position for position in place]]
+            columns.append(beyond.sum(axis=1))
+            squares.append(float(beyond.sum(axis=0) @ (2.0 * np.arange(len(place)) + 1.0)))
+        return dict(zip(wire, np.stack(columns, axis=1).astype(np.int64).tolist(), strict=True)), squares
 
     @property
     def _base(self) -> int:
@@ -140,17 +150,6 @@ class Value:
         of = {"body": frozen.body, "ladder": frozen.ladder}
         places = [None if s == "mean" else sorted(at[t] for t in dict.fromkeys(of[s])) for s in self._scores]
         return [*places, [at[frozen.gate]]] if self._has_threshold_gate else places
-
-
-def _score(numbers: list[float], place: list[int] | None, lead: int) -> tuple[float, float]:
-    """Sum and sum of squares of a score over a cell: of the capped value, or of how many thresholds a value is beyond.
-
-    Thresholds are nested, so whoever is beyond the j-th is beyond j of them, and j^2 = 1 + 3 + ... + (2j - 1).
-    """
-    if place is None:
-        return numbers[1], numbers[2]
-    beyond = [numbers[lead + position] for position in place]
-    return sum(beyond), sum((2 * rank + 1) * count for rank, count in enumerate(beyond))
 
 
 def _kind(watch: Watch) -> values.ValueKind:
