@@ -257,7 +257,7 @@ def _forward(situation: Situation, why: str, *, proven: bool) -> Decision:
     plan, state = situation.plan, situation.state
     last = state.stage + 1 >= len(plan.stages) + (plan.bake is not None)
     kind: DecisionKind = "complete" if last else "advance"
-    shown = tuple(_reason(reading) for reading in situation.judgement.readings if reading.candidate.n)
+    shown = tuple(_reason(reading) for reading in situation.judgement.readings if reading.amount(reading.candidate))
     return Decision(kind=kind, reasons=(Reason("gates_open", why), *shown), proven=proven)
 
 
@@ -301,7 +301,7 @@ def _arms(reading: Reading) -> str:
 def _level(reading: Reading, arm: ArmNumbers) -> str:
     """One arm's numbers in the words of its kind."""
     n, x = arm.n, arm.x
-    if not n or (reading.kind == "ratio" and not x):
+    if not reading.amount(arm):
         return "none"
     match reading.kind:
         case "proportion":

@@ -45,7 +45,7 @@ def _join(mine: GuardrailEvidence, arm: Arm, more: Clusters) -> None:
         return
     before = mine.past.get(arm)
     both = more if before is None else _clusters(before, more.independent.size) + more
-    used = np.flatnonzero(both.counts)
+    used = np.flatnonzero((both.counts > 0.0) | both.residuals.any(axis=1))  # events may lack their exposure
     rows = np.column_stack([both.counts[used], np.round(both.residuals[used] * PARTS)]).tolist()
     cells: CellCounts = {cell: [int(x) for x in row] for cell, row in zip(used.tolist(), rows, strict=True)}
     mine.past[arm] = ArmPast(cells=cells, independent=both.independent.tolist(), part=both.part.tolist())

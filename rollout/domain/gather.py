@@ -30,9 +30,10 @@ from rollout.domain.kinds.base import Floats
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Watch
 from rollout.stats.margin import Margin
-from rollout.stats.mixture import LOG_DECIMALS
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
+
+WEALTH_DECIMALS = 7
 
 
 class Round:
@@ -170,7 +171,7 @@ def _open_attempt(mine: GuardrailEvidence, kind: Kind, tick: Round) -> None:
 def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: tuple[str, Arms]) -> None:
     """One factor per (tick or minute, attempt, guardrail); then the baseline teaches the guesses of the next one."""
     kind, (attempt_id, arms) = kind_of(watch), fresh
-    if any(arms.of(arm).totals for arm in ARMS):
+    if any(any(arms.of(arm).totals) for arm in ARMS):
         mine.seen_at = tick.at
     totals = mine.totals.setdefault(attempt_id, {})
     for arm in ARMS:
@@ -217,8 +218,8 @@ def _bet(mine: GuardrailEvidence, watch: Watch, tick: Round, placed: tuple[Attem
 
 
 def _kept(wealth: Floats) -> list[float]:
-    """Log wealth as it is stored, at the precision of log e."""
-    return [float(value) for value in np.round(wealth, LOG_DECIMALS) + 0.0]
+    """Log wealth as it is stored: a hundred thousand roundings add up to some 1e-5."""
+    return [float(value) for value in np.round(wealth, WEALTH_DECIMALS) + 0.0]
 
 
 def _without_histogram(arms: Arms) -> Arms:

@@ -65,6 +65,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     awaits: int = 0
     over_ceiling: bool = False
 
+    def amount(self, arm: ArmNumbers) -> float:
+        """How much was observed in an arm: requests, values, exposure, or the denominator of a ratio."""
+        return arm.x if self.kind == "ratio" else arm.n
+
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """All readings of one look, and what they say together.
@@ -225,10 +229,11 @@ def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, 
         return "breach"
     if attempt is None or not sum(attempt.exposures.values()):
         return "no_traffic"
-    if not reading.candidate.n and not reading.baseline.n:
+    seen = [reading.amount(arm) > 0 for arm in (reading.candidate, reading.baseline)]
+    if not any(seen):
         not_due_yet = awaited and now - look.attempts[-1].opened_at.timestamp() <= awaited + SECONDS_PER_SLOT
         return "insufficient" if not_due_yet else "no_data"
-    if not reading.candidate.n or not reading.baseline.n or reading.awaits:
+    if not all(seen) or reading.awaits:
         return "insufficient"
     if now - mine.seen_at > look.patience + awaited:
         return "stale" if now - evidence.exposed_at <= look.patience else "no_traffic"
@@ -255,7 +260,8 @@ def _needed(
     if watch.kind != "proportion":
         if mine.log_e_gate <= 0.0:
             return None
-        return rounded(candidate.n * (threshold - mine.log_e_gate) / mine.log_e_gate)
+        observed = candidate.x if watch.kind == "ratio" else candidate.n
+        return rounded(observed * (threshold - mine.log_e_gate) / mine.log_e_gate)
     rate = ControlHistory(*mine.history).guess.mean if mine.history is not None else 0.0
     present = log_tempered(mine.gate, ADVANCE_WEIGHTS, mine.design_effect) if mine.gate else 0.0
     needed = units_needed(present, threshold, rate, look.margins[watch.metric], watch.direction, share)

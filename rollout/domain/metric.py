@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Literal
 
 from rollout.domain.document import Document, Problem, duration, duration_problems, key_problems
+from rollout_client.evaluation.histogram import HIGHEST, LOWEST
 from rollout_client.evaluation.ruleset import Denominator, Direction, MetricKind
 
 
@@ -77,4 +78,7 @@ def _bounds_problems(metric: Metric) -> list[Problem]:
     low, high = metric.bounds
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         return [Problem("bounds", "give two finite numbers, the lower one first")]
+    if max(abs(low), abs(high)) > HIGHEST or high - low < LOWEST:
+        message = f"lie within {HIGHEST:g} of 0 and at least {LOWEST:g} apart; give the metric another unit"
+        return [Problem("bounds", message)]
     return []

@@ -121,8 +121,8 @@ def _more(metric: Metric, frozen: Frozen) -> int:
 
 
 def _wrong_numbers(numbers: list[float], metric: Metric) -> str | None:
-    if metric.kind == "ratio":  # its cell has only sums
-        return None
+    if metric.kind == "ratio":  # its cell has only sums; what is divided may be negative, what it is divided by not
+        return "a denominator and a sum of squares cannot be negative" if min(numbers[1:4]) < 0 else None
     counts = numbers if metric.kind in ("proportion", "count_rate") else numbers[:1]
     if min(counts) < 0:
         return "a count cannot be negative"

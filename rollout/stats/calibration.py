@@ -59,15 +59,33 @@ def calibrate(past: Histogram, direction: Direction, *, ladder: float, gate: flo
     """
     levels = BODY if direction == "lower_is_better" else 1.0 - BODY
     centre, scale = centre_and_scale(past)
-    cap = _value_at(past, CAP) if high is None else np.full(past.n.shape, float(high))
+    cap = _cap(past) if high is None else np.full(past.n.shape, float(high))
     body = np.stack([past.quantile(float(level), direction) for level in levels], axis=-1)
-    foot = past.quantile(ladder, direction)[..., None]
-    rungs = foot * LADDER if direction == "lower_is_better" else foot / LADDER
+    foot, floor = past.quantile(ladder, direction)[..., None], past.grid.floor
+    above = (
+        foot - floor
+    )  # multiples are those of the distance from the floor, or a negative foot would go the other way
+    rungs = floor + (above * LADDER if direction == "lower_is_better" else above / LADDER)
     rungs = np.concatenate([foot, past.grid.snap(rungs[..., 1:])], axis=-1)
-    return Calibration(cap, centre, scale, body, rungs, past.quantile(gate, direction))
+    return Calibration(cap, centre, scale, body, rungs, _gate(past, gate, direction))
 
 
-def _value_at(past: Histogram, level: float) -> Floats:
-    """The value that stands for the bucket in which the quantile lies: what is beyond it counts as much as it does."""
+def _cap(past: Histogram) -> Floats:
+    """The value of the bucket in which the quantile lies; the largest that was seen where that is zero."""
     share = np.cumsum(past.counts, axis=-1) / past.n[..., None]
-    return np.asarray(past.values[np.argmax(share >= level, axis=-1)], np.float64)
+    cap = past.values[np.argmax(share >= CAP, axis=-1)]
+    largest = np.where(past.counts > 0.0, past.values, 0.0).max(axis=-1)
+    return np.asarray(np.where(cap > 0.0, cap, largest), np.float64)
+
+
+def _gate(past: Histogram, level: float, direction: Direction) -> Floats:
+    """The outer edge of the quantile's bucket; the inner one where far too little lies beyond the outer.
+
+    Where many values are equal (a time-out, the most tokens an answer may have) nothing lies beyond the outer edge, and
+    a gate could never show that the candidate is no worse there.
+    """
+    outer, inner = past.quantile(level, direction), past.quantile(level, direction, inner=True)
+    wanted = 1.0 - level if direction == "lower_is_better" else level
+    beyond, with_it = (past.beyond(edge[..., None], direction)[..., 0] / past.n for edge in (outer, inner))
+    few = (beyond < 0.5 * wanted) & (beyond * with_it < wanted * wanted)
+    return np.where(few, inner, outer)

@@ -14,6 +14,8 @@ Exact for the capped mean of the bucketed values, at any number of looks. What l
 tests a mean that should be low watches the tail as well (`values`).
 """
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -29,6 +31,7 @@ HARM_WEIGHTS = np.full(8, 1.0 / 8.0)
 # How far from equality (0) to the line (1) an alternative lies; below 0 the candidate is the better one.
 ADVANCE_FRACTIONS = np.array([0.5, 0.25, 0.0, -0.5, -1.5])
 ADVANCE_WEIGHTS = np.full(5, 1.0 / 5.0)
+SMALLEST_GUESS = 1e-6  # part of the cap
 LEAST_SHARE = 0.05  # an alternative keeps at least this part of the baseline's mean above the floor
 
 
@@ -77,15 +80,26 @@ def _log_factors(
 ) -> Floats:
     candidate, baseline, past = arms
     floor = past.grid.floor
-    top = np.asarray(cap, np.float64) - floor
+    seen = np.asarray(cap, np.float64) - floor
+    top = np.where(seen > 0.0, seen, 1.0)  # a cap at the floor leaves nothing to bet on
     line = line_above_floor(margin, direction, floor)
-    history = moments(_scores(past, NullLine(1.0, 0.0), top))
+    # An upper bound is no cap: what the margin moves beyond it counts in full, or the moved mean would be too low.
+    top_t = top if math.isinf(past.grid.ceiling) else (top - line.difference) / line.ratio
+    history = _guessed(moments(_scores(past, NullLine(1.0, 0.0), top)), top)
     make = _advance_alternatives if advance else _harm_alternatives
     supposed = make(history, margin, direction, line, past.grid)
     low_t = np.asarray((0.0 - line.difference) / line.ratio)
-    bounds = Range(np.broadcast_to(low_t, top.shape), np.zeros(top.shape), top)
+    bounds = Range(np.broadcast_to(low_t, top.shape), top_t, np.zeros(top.shape), top)
     bets = mean_bets(candidate.n, baseline.n, history, supposed, bounds)
-    return score_log_factors(bets, _scores(candidate, line, top), _scores(baseline, NullLine(1.0, 0.0), top))
+    factors = score_log_factors(bets, _scores(candidate, line, top_t), _scores(baseline, NullLine(1.0, 0.0), top))
+    return np.where(seen[..., None] > 0.0, factors, 0.0)
+
+
+def _guessed(history: Moments, top: Floats) -> Moments:
+    """The baseline's moments, kept off zero: where all that is remembered is the floor itself, a ratio says nothing."""
+    return Moments(
+        np.maximum(history.mean, SMALLEST_GUESS * top), np.maximum(history.variance, np.square(SMALLEST_GUESS * top))
+    )
 
 
 def _scores(histogram: Histogram, line: NullLine, top: Floats) -> Scores:

@@ -136,7 +136,7 @@ def _arm(arm: Clusters) -> tuple[Floats, Floats]:
     part = arm.part / (total * total)
     if used == total:
         return np.ones(scores), part
-    if used < 2:
+    if used < 2 or total <= 1.0:
         return np.full(scores, np.nan), part
     between = used / (used - 1.0) * np.square(arm.residuals).sum(axis=0)
     alone = total / (total - 1.0) * arm.independent

@@ -23,8 +23,10 @@ LADDER = np.array([1.0, 1.5, 2.0, 3.0])
 # Ratios of the shares beyond that a gate bets on. What equality looks like depends on the shape of the tail.
 QUANTILE_RATIOS = 0.01 ** np.array([0.05, 0.1, 0.15, 0.25, 0.4, 0.6])
 ADVANCE_WEIGHTS = np.array([0.1, 0.2, 0.3, 0.2, 0.1, 0.1])
-TAIL_LIMIT = 1.5  # a mean's gate tolerates less than this many times the baseline's share beyond the tail threshold
-TAIL_RATIOS = np.array([1.2, 1.0, 0.8, 0.6, 0.4, 0.2])
+# A mean's gate tolerates less than this many times the baseline's share beyond the tail threshold. The excess over once
+# is widened like the margin of an early gate: with 1 % exposed, a strict tail would take most of the rollout's time.
+TAIL_LIMIT, LARGEST_TAIL_LIMIT = 1.5, 6.0
+TAIL_RATIOS = np.array([0.8, 2.0 / 3.0, 8.0 / 15.0, 0.4, 4.0 / 15.0, 2.0 / 15.0])  # times the limit
 
 
 def thresholds_of(thresholds: ArrayLike, margin: Margin, direction: Direction) -> Floats:
@@ -82,11 +84,17 @@ def tail_log_factors(
     margin: Margin,
     direction: Direction,
 ) -> Floats:
-    """Log e-factors (..., 6) for "no heavier tail": beyond r q + d in less than TAIL_LIMIT times the baseline's share.
+    """Log e-factors (..., 6) for "no heavier tail": beyond r q + d less often than `tail_limit` times the baseline.
 
     It watches what a capped mean does not see; arguments as for harm, one threshold (...).
     """
-    return _gate((candidate, baseline, past), threshold, margin, direction, (TAIL_LIMIT, TAIL_RATIOS))
+    limit = tail_limit(margin)
+    return _gate((candidate, baseline, past), threshold, margin, direction, (limit, limit * TAIL_RATIOS))
+
+
+def tail_limit(margin: Margin) -> float:
+    """How many times the baseline's share beyond the tail threshold is too much for a gate of this margin."""
+    return min(1.0 + (TAIL_LIMIT - 1.0) * margin.widening, LARGEST_TAIL_LIMIT)
 
 
 def _gate(

@@ -5,8 +5,10 @@ arms is exact for the rounded values; a threshold on an edge is exact for the va
 & Lee, VLDB 2019, without its collapsing of buckets: thresholds must not move with the data).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +20,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NEAR = 1e-9  # relative; an edge met to this precision is met
+LOWEST, HIGHEST = 1e-9, 1e12  # of the log grid, above its zero bucket
 
 
 class Grid(Protocol):
@@ -26,6 +29,10 @@ class Grid(Protocol):
     @property
     def floor(self) -> float:
         """The lowest value that can occur."""
+
+    @property
+    def ceiling(self) -> float:
+        """The highest value that can occur; infinite where there is none."""
 
     def edges(self, index: Ints) -> tuple[Floats, Floats]:
         """Lower edge (inside) and upper edge (outside) of buckets, each of the shape of `index`."""
@@ -54,19 +61,26 @@ class LogGrid:
         """Nothing is below 0."""
         return 0.0
 
+    @property
+    def ceiling(self) -> float:
+        """There is none."""
+        return math.inf
+
     def edges(self, index: Ints) -> tuple[Floats, Floats]:
-        """Edges of buckets; the zero bucket is [0, the next one's lower edge)."""
-        low, high = np.exp2(index / self.steps), np.exp2((index + 1) / self.steps)
-        return np.where(index == self.zero, 0.0, low), high
+        """Edges of buckets; the zero bucket is [0, 1e-9), where the next one begins."""
+        edges = _log_edges(self.steps, self.zero)
+        return edges[index - self.zero], edges[index - self.zero + 1]
 
     def middle(self, index: Ints) -> Floats:
         """The geometric middle; 0 for the zero bucket."""
         return np.where(index == self.zero, 0.0, np.exp2((index + 0.5) / self.steps))
 
     def snap(self, value: ArrayLike) -> Floats:
-        """The nearest edge on the log scale."""
-        logs = np.log2(np.maximum(value, 1e-300))
-        return np.asarray(np.exp2(np.round(logs * self.steps) / self.steps), np.float64)
+        """The nearest edge on the log scale; 0 for what is nearer to it than to the zero bucket's upper edge."""
+        at, edges = np.asarray(value, np.float64), _log_edges(self.steps, self.zero)
+        above = np.clip(np.searchsorted(edges, at), 1, edges.size - 1)
+        low, high = edges[above - 1], edges[above]
+        return np.where(np.where(low > 0.0, at * at < low * high, at < 0.5 * high), low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +97,17 @@ class LinearGrid:
         return self.low
 
     @property
+    def ceiling(self) -> float:
+        """The upper bound."""
+        return self.high
+
+    @property
     def _width(self) -> float:
         return (self.high - self.low) / self.buckets
 
     def edges(self, index: Ints) -> tuple[Floats, Floats]:
         """Edges of buckets."""
-        low, high = self.low + index * self._width, self.low + (index + 1) * self._width
-        return np.asarray(low, np.float64), np.asarray(high, np.float64)
+        return self._edge(index), self._edge(index + 1)
 
     def middle(self, index: Ints) -> Floats:
         """The middle of a bucket."""
@@ -98,7 +116,18 @@ class LinearGrid:
     def snap(self, value: ArrayLike) -> Floats:
         """The nearest edge within the bounds."""
         steps = np.clip(np.round((np.asarray(value, np.float64) - self.low) / self._width), 0, self.buckets)
-        return np.asarray(self.low + steps * self._width, np.float64)
+        return self._edge(steps)
+
+    def _edge(self, index: Ints | Floats) -> Floats:
+        return np.where(index == self.buckets, self.high, self.low + index * self._width)
+
+
+@lru_cache(maxsize=8)
+def _log_edges(steps: int, zero: int) -> Floats:
+    """All edges from 0 up, in the arithmetic of the clients, which decides to which bucket a value belongs."""
+    last = math.floor(math.log2(HIGHEST) * steps)
+    edges = [0.0, *(max(2.0 ** (index / steps), LOWEST) for index in range(zero + 1, last + 2))]
+    return np.array(edges, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +160,12 @@ class Histogram:
         """The values that stand for the buckets, shape (B,)."""
         return self.grid.middle(self.index)
 
-    def quantile(self, level: float, direction: Direction) -> Floats:
+    def quantile(self, level: float, direction: Direction, *, inner: bool = False) -> Floats:
         """An edge with about `1 - level` of the observations beyond it, on the bad side of the metric, shape (...).
 
         lower_is_better: the upper edge of the first bucket that brings the share from below to `level`; at or above it
-        lie at most 1 - level. higher_is_better: likewise from above, so that below it lie at most `level`.
+        lie at most 1 - level. higher_is_better: likewise from above, so that below it lie at most `level`. `inner`: the
+        other edge of that bucket, beyond which the bucket lies as well.
 
         Raises:
             ValueError: if the histogram is empty.
@@ -146,9 +176,10 @@ class Histogram:
         low, high = self.grid.edges(self.index)
         if direction == "lower_is_better":
             share = np.cumsum(self.counts, axis=-1) / total
-            return np.asarray(high[np.argmax(share >= level - NEAR, axis=-1)], np.float64)
+            return np.asarray((low if inner else high)[np.argmax(share >= level - NEAR, axis=-1)], np.float64)
         share = np.cumsum(self.counts[..., ::-1], axis=-1) / total
-        return np.asarray(low[::-1][np.argmax(share >= 1.0 - level - NEAR, axis=-1)], np.float64)
+        edge = (high if inner else low)[::-1]
+        return np.asarray(edge[np.argmax(share >= 1.0 - level - NEAR, axis=-1)], np.float64)
 
     def beyond(self, thresholds: ArrayLike, direction: Direction, *, doubtful: bool = False) -> Floats:
         """Observations beyond thresholds on the bad side, (..., T) for thresholds (T,) or (..., T).

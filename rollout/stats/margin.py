@@ -1,7 +1,7 @@
 """The worst true change that is accepted: as written in a plan, as a line, and as an early gate widens it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Direction = Literal["lower_is_better", "higher_is_better"]
@@ -21,6 +21,7 @@ class Margin:
         it).
             Absolute: a difference of rates (0.005 = half a percentage point) or of values, in their units.
         relative: whether `size` is relative to the baseline's rate.
+        widening: how many times wider than what is accepted at the end an early gate has made it (`risk_scaled`).
 
     Raises:
         ValueError: if `size` is negative or not finite.
@@ -28,6 +29,7 @@ class Margin:
 
     size: float
     relative: bool
+    widening: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.size) and self.size >= 0.0):
@@ -93,4 +95,5 @@ def risk_scaled(
     else:
         largest = LARGEST_RELATIVE_FALL
     widened = margin.size * max(1.0, percentage_last / percentage_next)
-    return Margin(min(widened, max(largest, margin.size)), margin.relative)
+    size = min(widened, max(largest, margin.size))
+    return Margin(size, margin.relative, size / margin.size if margin.size > 0.0 else 1.0)

@@ -20,6 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 RESERVE = 0.25  # a factor never falls below this: no single outcome can ruin a bet
+HIGHEST_POINT = (
+    0.999  # part of the baseline's range: where a mean lies near its end, so must the point, or the bet loses
+)
 SMALLEST = 1e-300
 
 
@@ -45,11 +48,12 @@ class Alternatives(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Bounds of the scores, each (...): the lowest of the candidate and of the baseline, and the highest of both."""
+    """The lowest and the highest score of the candidate and of the baseline, each (...)."""
 
     low_t: ArrayLike
+    high_t: ArrayLike
     low_c: ArrayLike
-    high: ArrayLike
+    high_c: ArrayLike
 
 
 class ScoreBets(NamedTuple):
@@ -75,23 +79,16 @@ def mean_bets(n_t: ArrayLike, n_c: ArrayLike, baseline: Moments, supposed: Alter
         bounds: of the scores.
     """
     t, c, mean, variance = (np.asarray(a, np.float64)[..., None] for a in (n_t, n_c, *baseline))
-    low_t, low_c, high = (np.asarray(a, np.float64)[..., None] for a in bounds)
+    low_t, high_t, low_c, high_c = (np.asarray(a, np.float64)[..., None] for a in bounds)
     stake = (supposed.mean - mean) / (supposed.variance / t + variance / c)
     weight_t, weight_c = t / supposed.variance, c / variance
     m = (weight_t * supposed.mean + weight_c * mean) / (weight_t + weight_c)
-    m = np.minimum(m, low_c + 0.9 * (high - low_c))
+    m = np.minimum(m, low_c + HIGHEST_POINT * (high_c - low_c))
     k_t, k_c = stake / t, stake / c
-    above = np.maximum(high - m, SMALLEST)
-    below_t, below_c = np.maximum(m - low_t, SMALLEST), np.maximum(m - low_c, SMALLEST)
-    up, down = np.maximum(k_t, SMALLEST), np.maximum(-k_t, SMALLEST)
-    up_c, down_c = np.maximum(k_c, SMALLEST), np.maximum(-k_c, SMALLEST)
-    kept = 1.0 - RESERVE
-    limit = np.where(
-        stake > 0.0,
-        np.minimum(kept / below_t / up, kept / above / up_c),
-        np.minimum(kept / above / down, kept / below_c / down_c),
-    )
-    share = np.minimum(1.0, limit)
+    # The most that one outcome of each arm can take.
+    worst_t = np.where(stake > 0.0, k_t * (m - low_t), -k_t * (high_t - m))
+    worst_c = np.where(stake > 0.0, k_c * (high_c - m), -k_c * (m - low_c))
+    share = np.minimum(1.0, (1.0 - RESERVE) / np.maximum(np.maximum(worst_t, worst_c), SMALLEST))
     return ScoreBets(k_t * share, k_c * share, m)
 
 

@@ -1,29 +1,38 @@
 """A whole staged rollout, many times over: how often a plan completes, rolls back, or stays undecided.
 
-The bets, margins, start weights and thresholds are those of the real judge. Simplified: requests arrive
-evenly and are independent (no sticky units, so the design effect is 1), outcomes are known within their
-tick, a gate that was passed once in a stage stays passed, and no person, signal, lease or sample-ratio
-check intervenes.
+The bets, margins, start weights and thresholds are those of the real judge, for every kind that bets batch by batch:
+proportions and count rates (`simulated_counts`), values (`simulated_values`). Simplified: requests arrive evenly and
+are independent (no sticky units, so the design effect is 1), outcomes are known within their tick, every request has an
+outcome for every guardrail, a gate that was passed once in a stage stays passed, and no person, signal, lease or
+sample-ratio check intervenes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from rollout.stats.betting import Batch, Bets, Floats, settle
-from rollout.stats.combine import start_weights
-from rollout.stats.guess import YOUNG, mix_guesses, settled_guess, young_guesses
-from rollout.stats.margin import Direction, Margin, risk_scaled
-from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, MEMORY, advance_bets, harm_bets
+from rollout.stats.margin import risk_scaled
+from rollout.stats.simulated import Bettor, Lines, Moment, Simulated
+from rollout.stats.simulated_counts import SimulatedCountRate, SimulatedGuardrail
+from rollout.stats.simulated_values import SimulatedValues
+from rollout.stats.simulated_wealth import Wealth, log_mixtures
 
+__all__ = [
+    "Outcomes",
+    "Scenario",
+    "SimulatedCountRate",
+    "SimulatedGuardrail",
+    "SimulatedStage",
+    "SimulatedValues",
+    "simulate",
+]
+
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-BetMaker = Callable[[ArrayLike, ArrayLike, ArrayLike, Margin, Direction], Bets]
 
 RUNNING, COMPLETED, ROLLED_BACK = 0, 1, 2
-GUESS_DIGITS = 3  # replications whose guesses agree to three digits share one computation of their bets
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +45,14 @@ class SimulatedStage:
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedGuardrail:
-    """A proportion guardrail and the rates that are supposed to be true.
-
-    Attributes:
-        candidate_rate: true rate of the events that the guardrail counts.
-        baseline_rate: likewise.
-        margin: the worst tolerated change, above 0; early gates may widen it.
-        direction: which way the metric is good.
-        weight: in the mean that decides about rollback, above 0.
-        rollback_margin: the line of the rollback if it is not `margin`; size 0 is "any regression".
-    """
-
-    candidate_rate: float
-    baseline_rate: float
-    margin: Margin
-    direction: Direction
-    weight: float = 1.0
-    rollback_margin: Margin | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Scenario:
     """A plan under supposed traffic and rates.
 
     Attributes:
-        stages: in order, with rising percentages below 100 (at 100 there is no baseline to compare with).
-        guardrails: at least one, with a margin above 0.
+        stages: in order, with rising percentages below 100 (at 100 there is no baseline to compare with). A final bake
+            with a small control arm is a last stage of, say, 95.
+        guardrails: at least one, with a margin above 0: `SimulatedGuardrail` (a proportion), `SimulatedCountRate`,
+            `SimulatedValues`, together in one rollout.
         requests_per_tick: of both arms together.
         horizon: ticks after which a rollout that is still running counts as undecided.
         alpha_rollback: level of the rollback test, over all guardrails, looks and stages.
@@ -76,7 +66,7 @@ class Scenario:
     """
 
     stages: tuple[SimulatedStage, ...]
-    guardrails: tuple[SimulatedGuardrail, ...]
+    guardrails: tuple[Simulated, ...]
     requests_per_tick: float
     horizon: int
     alpha_rollback: float = 0.01
@@ -100,19 +90,24 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What became of each replication; every array has shape (replications,).
+    """What became of each replication; arrays have shape (replications,) unless it is stated.
 
     Attributes:
         completed: passed the gate of the last stage.
         rolled_back: the evidence of harm reached its line.
         ticks: until then, or the horizon.
         candidate_requests: requests that the candidate answered until then.
+        log_e_harm: log e of each guardrail for rollback at that time, (guardrails, replications).
+        log_e_gate: the largest log e that each guardrail has shown for its gate in that stage (of several gates, for
+            the one that has shown least), likewise.
     """
 
     completed: NDArray[np.bool_]
     rolled_back: NDArray[np.bool_]
     ticks: Ints
     candidate_requests: Ints
+    log_e_harm: Floats
+    log_e_gate: Floats
 
     @property
     def undecided(self) -> NDArray[np.bool_]:
@@ -121,196 +116,132 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    """All replications; arrays over (replication, ...) or (guardrail, replication, ...), changed in place."""
+class _Controls:
+    """Where each replication stands, (R,); changed in place."""
 
-    effect: float  # what every bet is divided by
     status: Ints
     stage: Ints
     ticks: Ints  # in the current stage
     units: Ints  # candidate requests in the current stage
     total_ticks: Ints
     total_units: Ints
-    held: Ints  # (R, 2), not yet bet, because the other arm was empty: candidate, baseline
-    held_events: Ints  # (guardrail, R, 2)
-    outcomes: Floats  # baseline outcomes remembered
-    events: Floats  # (guardrail, R)
-    harm: Floats  # (guardrail, R, stage, 12)
-    advance: Floats  # (guardrail, R, 6)
-    best: Floats  # (guardrail, R), largest log e for advance in this stage
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A guardrail, who bets for it, what it has won, and its log e of harm when it was last looked at, (R,)."""
+
+    guardrail: Simulated
+    bettor: Bettor
+    wealth: Wealth
+    log_e: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    scenario: Scenario
+    controls: _Controls
+    watched: tuple[_Watched, ...]
+    rng: np.random.Generator
 
 
 def simulate(scenario: Scenario, replications: int, rng: np.random.Generator) -> Outcomes:
     """Run the rollout `replications` times.
 
     Args:
-        scenario: the plan, its traffic and the true rates.
+        scenario: the plan, its traffic and what is true.
         replications: how many; 20,000 give a standard error of 0.0002 at a probability of 0.999.
         rng: the random generator; the same seed gives the same outcomes.
     """
-    state = _new_state(scenario, replications)
-    for _ in range(scenario.horizon):
+    controls = _Controls(*(np.zeros(replications, np.int64) for _ in range(6)))
+    watched = tuple(_watch(scenario, guardrail, replications, rng) for guardrail in scenario.guardrails)
+    run = _Run(scenario, controls, watched, rng)
+    for tick in range(scenario.horizon):
         for stage in reversed(range(len(scenario.stages))):  # backwards: an advance takes effect next tick
-            rows = np.flatnonzero((state.status == RUNNING) & (state.stage == stage))
+            rows = np.flatnonzero((controls.status == RUNNING) & (controls.stage == stage))
             if rows.size:
-                _tick(scenario, stage, rows, state, rng)
-        if not (state.status == RUNNING).any():
+                _tick(run, Moment(tick, stage), rows)
+        if not (controls.status == RUNNING).any():
             break
-    return Outcomes(state.status == COMPLETED, state.status == ROLLED_BACK, state.total_ticks, state.total_units)
-
-
-def _new_state(scenario: Scenario, size: int) -> _State:
-    guardrails, stages = len(scenario.guardrails), len(scenario.stages)
-
-    def whole(*shape: int) -> Ints:
-        return np.zeros(shape, np.int64)
-
-    return _State(
-        effect=scenario.design_effect,
-        status=whole(size),
-        stage=whole(size),
-        ticks=whole(size),
-        units=whole(size),
-        total_ticks=whole(size),
-        total_units=whole(size),
-        held=whole(size, 2),
-        held_events=whole(guardrails, size, 2),
-        outcomes=np.zeros(size),
-        events=np.zeros((guardrails, size)),
-        harm=np.zeros((guardrails, size, stages, HARM_WEIGHTS.size)),
-        advance=np.zeros((guardrails, size, ADVANCE_WEIGHTS.size)),
-        best=np.zeros((guardrails, size)),
+    everyone = np.arange(replications)
+    return Outcomes(
+        completed=controls.status == COMPLETED,
+        rolled_back=controls.status == ROLLED_BACK,
+        ticks=controls.total_ticks,
+        candidate_requests=controls.total_units,
+        log_e_harm=np.stack([one.log_e for one in watched]),
+        log_e_gate=np.stack([one.wealth.log_gate(everyone) for one in watched]),
     )
 
 
-def _tick(scenario: Scenario, stage: int, rows: Ints, state: _State, rng: np.random.Generator) -> None:
-    """One tick of the replications `rows` in `stage`: observe, bet, learn, then protect before progress."""
-    _observe(scenario, stage, rows, state, rng)
-    ready = rows[(state.held[rows] > 0).all(axis=1)]
-    if ready.size:
-        for index, guardrail in enumerate(scenario.guardrails):
-            gate = _gate_margin(scenario, stage, guardrail)
-            _bet(guardrail, gate, (index, stage), ready, state)
-        _learn(ready, state)
-    breached = _log_harm(scenario, stage, rows, state) >= -np.log(scenario.alpha_rollback)
-    state.status[rows[breached]] = ROLLED_BACK
-    rule = scenario.stages[stage]
+def _watch(scenario: Scenario, guardrail: Simulated, replications: int, rng: np.random.Generator) -> _Watched:
+    weights = (guardrail.harm_weights, guardrail.gate_weights)
+    wealth = Wealth(*weights, replications, len(scenario.stages), scenario.design_effect)
+    bettor = guardrail.bettor(replications, scenario.horizon, rng)
+    return _Watched(guardrail, bettor, wealth, np.zeros(replications))
+
+
+def _tick(run: _Run, moment: Moment, rows: Ints) -> None:
+    """One tick of the replications `rows` in one stage: observe, bet, then protect before progress."""
+    scenario, controls = run.scenario, run.controls
+    arrived = _arrivals(scenario, moment.stage, rows, controls)
+    for one in run.watched:
+        one.bettor.observe(rows, arrived, moment, run.rng)
+    for one in run.watched:
+        factors = one.bettor.bet(rows, _lines(scenario, moment.stage, one.guardrail))
+        if factors is not None:
+            one.wealth.add(factors, moment.stage)
+        one.log_e[rows] = one.wealth.log_harm(rows, moment.stage)
+    breached = _log_harm(run, rows) >= -np.log(scenario.alpha_rollback)
+    controls.status[rows[breached]] = ROLLED_BACK
+    rule = scenario.stages[moment.stage]
+    gates = np.stack([one.wealth.log_gate(rows) for one in run.watched])
     passed = (
         ~breached
-        & (state.best[:, rows] >= -np.log(scenario.alpha_advance)).all(axis=0)
-        & (state.ticks[rows] >= rule.min_ticks)
-        & (state.units[rows] >= rule.min_units)
+        & (gates >= -np.log(scenario.alpha_advance)).all(axis=0)
+        & (controls.ticks[rows] >= rule.min_ticks)
+        & (controls.units[rows] >= rule.min_units)
     )
-    _advance(stage + 1 == len(scenario.stages), rows[passed], state)
+    _advance(run, moment.stage, rows[passed])
 
 
-def _observe(scenario: Scenario, stage: int, rows: Ints, state: _State, rng: np.random.Generator) -> None:
+def _arrivals(scenario: Scenario, stage: int, rows: Ints, controls: _Controls) -> Ints:
+    """Requests of this tick, (r, 2): candidate, baseline; fractions add up over the ticks of a stage."""
     share = scenario.stages[stage].percentage / 100.0
     per_tick = scenario.requests_per_tick * np.array([share, 1.0 - share])
-    ticks = state.ticks[rows, None]
+    ticks = controls.ticks[rows, None]
     arrived = (np.floor(per_tick * (ticks + 1)) - np.floor(per_tick * ticks)).astype(np.int64)
-    for index, guardrail in enumerate(scenario.guardrails):
-        rates = (guardrail.candidate_rate, guardrail.baseline_rate)
-        state.held_events[index, rows] += rng.binomial(arrived, rates)
-    state.held[rows] += arrived
-    state.ticks[rows] += 1
-    state.total_ticks[rows] += 1
-    state.units[rows] += arrived[:, 0]
-    state.total_units[rows] += arrived[:, 0]
+    controls.ticks[rows] += 1
+    controls.total_ticks[rows] += 1
+    controls.units[rows] += arrived[:, 0]
+    controls.total_units[rows] += arrived[:, 0]
+    return arrived
 
 
-def _gate_margin(scenario: Scenario, stage: int, guardrail: SimulatedGuardrail) -> Margin:
+def _lines(scenario: Scenario, stage: int, guardrail: Simulated) -> Lines:
+    harm = guardrail.rollback_margin or guardrail.margin
     if not scenario.risk_scaled:
-        return guardrail.margin
+        return Lines(harm, guardrail.margin)
     last = len(scenario.stages) - 1
-    following = scenario.stages[min(stage + 1, last)].percentage
-    return risk_scaled(guardrail.margin, guardrail.direction, following, scenario.stages[last].percentage)
+    opened, final = scenario.stages[min(stage + 1, last)].percentage, scenario.stages[last].percentage
+    gate = risk_scaled(guardrail.margin, guardrail.direction, opened, final, guardrail.largest_absolute)
+    return Lines(harm, gate)
 
 
-def _bet(guardrail: SimulatedGuardrail, gate: Margin, place: tuple[int, int], rows: Ints, state: _State) -> None:
-    index, stage = place
-    young = state.outcomes[rows] < YOUNG
-    for part in (rows[young], rows[~young]):
-        if not part.size:
-            continue
-        n, x = state.held[part], state.held_events[index, part]
-        counts = Batch(n[:, 0], x[:, 0], n[:, 1], x[:, 1])
-        past = (state.events[index, part], state.outcomes[part])
-        harm = _log_factors(harm_bets, guardrail.rollback_margin or guardrail.margin, guardrail.direction, counts, past)
-        state.harm[index, part, : stage + 1] += harm[:, None, :] / state.effect
-        advance = _log_factors(advance_bets, gate, guardrail.direction, counts, past)
-        state.advance[index, part] += advance / state.effect
-        wealth = _log_mixture(state.advance[index, part], ADVANCE_WEIGHTS)
-        state.best[index, part] = np.maximum(state.best[index, part], wealth)
+def _log_harm(run: _Run, rows: Ints) -> Floats:
+    """Log of the weighted mean over guardrails, (r,)."""
+    importance = np.array([one.guardrail.weight for one in run.watched])
+    log_es = np.stack([one.log_e[rows] for one in run.watched], axis=-1)
+    return log_mixtures(log_es, importance / importance.sum())
 
 
-def _log_factors(
-    bets: BetMaker, margin: Margin, direction: Direction, counts: Batch, past: tuple[Floats, Floats]
-) -> Floats:
-    """The judge's log factors (R, K) of one batch per replication; equal batches share their bets."""
-    events, outcomes = past
-    if outcomes[0] < YOUNG:
-        first, group = _groups(counts.n_t, counts.n_c, events, outcomes)
-        rates, weights = young_guesses(events[first], outcomes[first])
-    else:
-        guesses = _shortened(settled_guess(events, outcomes))
-        first, group = _groups(counts.n_t, counts.n_c, guesses)
-        rates, weights = guesses[first, None], np.ones((first.size, 1))
-    n_t, n_c = np.asarray(counts.n_t)[first, None], np.asarray(counts.n_c)[first, None]
-    shared = bets(n_t, n_c, rates, margin, direction)
-    batch = Batch(*(np.asarray(count)[:, None] for count in counts))
-    factors = settle(Bets(*(column[group] for column in shared)), batch)
-    return factors[:, 0] if rates.shape[1] == 1 else mix_guesses(factors, weights[group])
-
-
-def _groups(*columns: ArrayLike) -> tuple[Ints, Ints]:
-    """Index of the first row of each distinct row of `columns`, and for each row the number of its group."""
-    label: Ints = np.zeros(np.asarray(columns[0]).size, np.int64)
-    for column in columns:
-        values, number = np.unique(column, return_inverse=True)
-        label = label * values.size + number
-    _, first, group = np.unique(label, return_index=True, return_inverse=True)
-    return first, group
-
-
-def _shortened(rates: Floats) -> Floats:
-    scale = 10.0 ** (GUESS_DIGITS - 1 - np.floor(np.log10(rates)))
-    return np.asarray(np.round(rates * scale) / scale, np.float64)
-
-
-def _learn(rows: Ints, state: _State) -> None:
-    outcomes = state.outcomes[rows] + state.held[rows, 1]
-    keep = np.minimum(1.0, MEMORY / outcomes)
-    state.outcomes[rows] = outcomes * keep
-    state.events[:, rows] = (state.events[:, rows] + state.held_events[:, rows, 1]) * keep
-    state.held[rows] = 0
-    state.held_events[:, rows] = 0
-
-
-def _log_harm(scenario: Scenario, stage: int, rows: Ints, state: _State) -> Floats:
-    """Log of the weighted mean over guardrails, start times and bets; what has not started counts 1."""
-    starts = np.asarray(start_weights(len(scenario.stages)))[: stage + 1]
-    importance = np.array([guardrail.weight for guardrail in scenario.guardrails])
-    importance /= importance.sum()
-    started = state.harm[:, rows, : stage + 1]
-    weights = importance[:, None, None] * starts[:, None] * HARM_WEIGHTS
-    columns = np.moveaxis(started, 1, 0).reshape(rows.size, -1)
-    waiting = np.zeros((rows.size, 1))
-    return _log_mixture(np.hstack([columns, waiting]), np.append(weights.ravel(), 1.0 - starts.sum()))
-
-
-def _advance(is_last: bool, rows: Ints, state: _State) -> None:
-    if is_last:
-        state.status[rows] = COMPLETED
+def _advance(run: _Run, stage: int, rows: Ints) -> None:
+    if stage + 1 == len(run.scenario.stages):
+        run.controls.status[rows] = COMPLETED
         return
-    state.stage[rows] += 1
-    for counter in (state.ticks, state.units, state.held):
+    run.controls.stage[rows] += 1
+    for counter in (run.controls.ticks, run.controls.units):
         counter[rows] = 0
-    state.held_events[:, rows] = 0
-    state.advance[:, rows] = 0.0
-    state.best[:, rows] = 0.0
-
-
-def _log_mixture(log_wealth: Floats, weights: Floats) -> Floats:
-    top = log_wealth.max(axis=-1, keepdims=True)
-    return np.asarray(top[..., 0] + np.log(np.exp(log_wealth - top) @ weights), np.float64)
+    for one in run.watched:
+        one.bettor.drop(rows)
+        one.wealth.restart_gates(rows)

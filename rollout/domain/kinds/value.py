@@ -6,6 +6,8 @@ the bets are made of: the capped value, how many body thresholds and how many ru
 beyond the gate's threshold.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rollout.domain.evidence import Arms, ArmSums, Calibrated, CellCounts, GuardrailEvidence, added
@@ -16,16 +18,11 @@ from rollout.stats.calibration import Calibration
 from rollout.stats.design_effect import Clusters, clusters
 from rollout.stats.histogram import Histogram
 from rollout.stats.margin import Margin
+from rollout.stats.past_values import faded, grouped
 from rollout.stats.values import SIZES, ValueTest
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Frozen
 
-MEMORY = 20_000.0
-"""Baseline values that the guesses remember."""
-SLACK = 0.1
-"""Part of the memory that may come on top before the older values fade: not at every tick."""
-DIGITS = 3
-"""Of a faded count, so that the state stays small and a replay exact."""
 PARTS = 1000.0
 """Of the cap, in which sums of capped values are kept in whole numbers; the design effect has no unit."""
 
@@ -81,15 +78,21 @@ class Value:
 
     def learn(self, mine: GuardrailEvidence, baseline: ArmSums) -> None:
         """Add to the baseline's histogram, the older values fading; freeze once there are enough."""
-        for bucket, count in baseline.histogram.items():
-            mine.histogram[bucket] = mine.histogram.get(bucket, 0) + count
-        total = sum(mine.histogram.values())
-        if total > MEMORY * (1.0 + SLACK):
-            faded = {bucket: round(count * MEMORY / total, DIGITS) for bucket, count in mine.histogram.items()}
-            mine.histogram = {bucket: count for bucket, count in faded.items() if count > 0.0}
+        total = self._remember(mine, baseline.histogram)
         if mine.calibration is None and total >= self.test.calibrated_at:
             mine.calibration = _plain(self.test.calibrate(Histogram.of(self.test.grid, mine.histogram)))
             mine.frozen = self._published(mine.calibration)
+            self._remember(mine, {})  # coarse from now on
+
+    def _remember(self, mine: GuardrailEvidence, fresh: Mapping[int, float]) -> float:
+        """Join fresh values with those remembered; how many there are then."""
+        index = np.array([*mine.histogram, *fresh], np.int64)
+        counts = np.array([*mine.histogram.values(), *fresh.values()], np.float64)
+        kept = index if mine.calibration is None else grouped(self.test.grid, index)
+        buckets, place = np.unique(kept, return_inverse=True)
+        joined = faded(np.bincount(place, counts, buckets.size).astype(np.float64))
+        mine.histogram = {b: n for b, n in zip(buckets.tolist(), joined.tolist(), strict=True) if n > 0.0}
+        return float(joined.sum())
 
     def clusters(self, arm: ArmSums) -> Clusters:
         """The scores of the cells."""
