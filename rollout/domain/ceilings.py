@@ -5,7 +5,7 @@ A ceiling only ever holds, and lets go by itself when the level is good again (`
 
 import numpy as np
 
-from rollout.domain.evidence import ArmSums, GuardrailEvidence
+from rollout.domain.evidence import ArmSums, GuardrailEvidence, added
 from rollout.domain.watch import Watch
 from rollout.stats.ceiling import FRESH, Ceiling, Levels, ceiling_log_factors, restarted
 from rollout.stats.count_rate import Exposed
@@ -25,11 +25,22 @@ def watch_ceiling(mine: GuardrailEvidence, watch: Watch, candidate: ArmSums) -> 
     """Take the candidate's fresh outcomes of the present attempt into the detector."""
     if watch.ceiling is None:
         return
+    if watch.kind == "count_rate":
+        candidate = _with_exposure(mine, candidate)
     observed, ceiling = _observed(watch, candidate)
     if observed is None:
         return
     factors = ceiling_log_factors(observed, ceiling) / mine.design_effect
     mine.ceiling = [rounded(value) for value in restarted(mine.ceiling or FRESH, factors, ALPHA)]
+
+
+def _with_exposure(mine: GuardrailEvidence, arm: ArmSums) -> ArmSums:
+    """Events that came without exposure wait for it: by themselves they would look like an outage."""
+    mine.uncovered = added(mine.uncovered, arm.totals)
+    if not mine.uncovered or not mine.uncovered[0]:
+        return ArmSums()
+    totals, mine.uncovered = mine.uncovered, []
+    return ArmSums(totals=totals)
 
 
 def _observed(watch: Watch, arm: ArmSums) -> tuple[Counts | Levels | Exposed | None, Ceiling]:

@@ -92,7 +92,8 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     harm bet by stage; `gate` that of each advance bet of the attempt `gate_attempt`, `gate_best` the largest log e of
     each gate. `cells` holds the present attempt, `past` the former ones by arm, `totals` all of them. `watermark`: the
     last minute already bet of a metric with maturity, `guesses` the history that each open minute is bet on. `staked`:
-    outcomes of the present attempt that were bet, by arm.
+    outcomes of the present attempt that were bet, by arm. `ceiling` is the detector's wealth, `uncovered` events that
+    still wait for their exposure.
     """
 
     history: tuple[float, float] | None = None
@@ -112,6 +113,7 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     carried: dict[str, Arms] = msgspec.field(default_factory=dict)
     staked: dict[Arm, float] = msgspec.field(default_factory=dict)
     ceiling: list[float] = msgspec.field(default_factory=list)
+    uncovered: list[float] = msgspec.field(default_factory=list)
     watermark: int = 0
     guesses: dict[int, tuple[float, float]] = msgspec.field(default_factory=dict)
     late: int = 0
@@ -119,11 +121,16 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class AttemptEvidence(msgspec.Struct, kw_only=True):
-    """Exposure of one attempt: requests per arm, and first exposures per cell for the sample-ratio test."""
+    """Exposure of one attempt: requests per arm, and first exposures for the sample-ratio test.
+
+    `first` holds the present attempt's by cell; of a former one `first_effect` is kept, the design effect they had.
+    """
 
     share: float
     exposures: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
     started: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
+    first_exposures: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
+    first_effect: float = 1.0
     first: dict[Arm, dict[int, int]] = msgspec.field(default_factory=lambda: {"candidate": {}, "baseline": {}})
 
 

@@ -30,6 +30,8 @@ from rollout.domain.kinds.base import Floats
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Watch
 from rollout.stats.margin import Margin
+from rollout.stats.mixture import LOG_DECIMALS
+from rollout.stats.samples import srm_design_effect
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
 
@@ -56,6 +58,7 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
     """
     if evidence.epoch != tick.current.epoch:
         evidence = _next_epoch(evidence, tick.current.epoch)
+    _close_former(evidence, tick)
     slow = [watch for watch in tick.watches if watch.maturity > 0]
     for attempt_id, arms in increments.items():
         attempt = tick.attempts.get(attempt_id)
@@ -63,7 +66,7 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
             continue
         for arm, increment in arms.items():
             for slot, added_here in increment.slots.items():
-                _count_exposures(evidence, attempt, arm, added_here, tick.at)
+                _count_exposures(evidence, (attempt, arm), added_here, tick)
                 for watch in slow:
                     _count_late(evidence, watch, slot, added_here)
                 if slow:
@@ -95,17 +98,30 @@ def _next_epoch(evidence: Evidence, epoch: int) -> Evidence:
     return Evidence(epoch=epoch, bets=evidence.bets, metrics=metrics)
 
 
-def _count_exposures(evidence: Evidence, attempt: Attempt, arm: Arm, seen: SlotIncrement, at: float) -> None:
+def _count_exposures(evidence: Evidence, placed: tuple[Attempt, Arm], seen: SlotIncrement, tick: Round) -> None:
+    (attempt, arm), present = placed, placed[0].id == tick.current.id
     mine = evidence.attempts.get(attempt.id)
     if mine is None:
         mine = evidence.attempts[attempt.id] = AttemptEvidence(share=attempt.percentage / 100)
     mine.exposures[arm] += sum(seen.exposures.values())
     mine.started[arm] += sum(seen.started.values())
-    first = mine.first[arm]
-    for cell, count in seen.first_exposures.items():
-        first[cell] = first.get(cell, 0) + count
+    mine.first_exposures[arm] += sum(seen.first_exposures.values())
+    if present:
+        first = mine.first[arm]
+        for cell, count in seen.first_exposures.items():
+            first[cell] = first.get(cell, 0) + count
     if seen.exposures:
-        evidence.exposed_at = at
+        evidence.exposed_at = tick.at
+
+
+def _close_former(evidence: Evidence, tick: Round) -> None:
+    """Of the first exposures of a former attempt, their design effect is kept, and no cells."""
+    for identifier, attempt in evidence.attempts.items():
+        if identifier != tick.current.id and any(attempt.first.values()):
+            cells = (attempt.first["candidate"], attempt.first["baseline"])
+            if 0.0 < attempt.share < 1.0:
+                attempt.first_effect = round(srm_design_effect(*cells, attempt.share), LOG_DECIMALS)
+            attempt.first = {"candidate": {}, "baseline": {}}
 
 
 def _awaited(seen: SlotIncrement, slow: Sequence[Watch]) -> SlotIncrement:

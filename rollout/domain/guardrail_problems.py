@@ -11,6 +11,9 @@ from rollout.domain.watch import focus_level
 
 LONGEST_MATURITY = timedelta(hours=6)
 """Every open minute of a slow metric is part of the evidence that each look carries."""
+LONGEST_OF_VALUES = timedelta(minutes=30)
+"""Of values a minute holds a histogram and sums by cell, some ten times as much as of a proportion."""
+OF_VALUES = ("mean", "quantile", "distribution")
 WITHOUT_FOCUS = {"proportion": "a proportion", "count_rate": "a count rate", "ratio": "a ratio per unit"}
 
 
@@ -55,8 +58,9 @@ def _focus_problems(item: Guardrail | Signal, metric: Metric, path: str) -> list
 
 def _maturity_problems(item: Guardrail | Signal, metric: Metric, path: str) -> list[Problem]:
     awaited = duration(item.maturity or metric.maturity)
-    if awaited > LONGEST_MATURITY:
-        return [Problem(path, f"at most {LONGEST_MATURITY} of minutes can be kept open; judge an earlier outcome")]
+    longest = LONGEST_OF_VALUES if metric.kind in OF_VALUES else LONGEST_MATURITY
+    if awaited > longest:
+        return [Problem(path, f"at most {longest} of minutes can be kept open; judge an earlier outcome")]
     if metric.timeout is not None and awaited < duration(metric.timeout):
         message = (
             f"must be at least the metric's timeout ({metric.timeout}), or calls in flight would count as failures"
@@ -91,7 +95,8 @@ def _relative_problems(size: float, metric: Metric, path: str) -> list[Problem]:
     if metric.direction == "higher_is_better" and size >= 1:
         return [Problem(path, "must be below 1: what is good cannot fall by more than itself")]
     if metric.bounds is not None and metric.bounds[0] < 0:
-        return [Problem(path, "a share of a number that may be negative means nothing; give 'absolute'")]
+        instead = "judge its mean or a quantile" if metric.kind == "distribution" else "give 'absolute'"
+        return [Problem(path, f"a share of a number that may be negative means nothing; {instead}")]
     return []
 
 

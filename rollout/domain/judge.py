@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from rollout.domain import ceilings
-from rollout.domain.evidence import SECONDS_PER_SLOT, Evidence, GuardrailEvidence
+from rollout.domain.evidence import SECONDS_PER_SLOT, AttemptEvidence, Evidence, GuardrailEvidence
 from rollout.domain.kinds import kind_of
 from rollout.domain.plan import Analysis, PlanBody, percentage_of
 from rollout.domain.rollout import Attempt
@@ -110,7 +110,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 def judge(evidence: Evidence, look: Look) -> Judgement:
     """Readings of every watched metric; updates the running maxima inside `evidence`."""
     attempt = look.attempts[-1]
-    place = _place(look)
+    place = _place(evidence, look)
     cuts = {watch.metric: weigh(evidence, watch, look.margins[watch.metric], place) for watch in look.watches}
     enforcing = [watch for watch in look.watches if watch.role == "guardrail"]
     log_es, combined = _combined(enforcing, cuts)
@@ -151,13 +151,16 @@ def _combined(enforcing: Sequence[Watch], cuts: Mapping[str, Sequence[tuple[int,
     return found[best], means[best]
 
 
-def _place(look: Look) -> Place:
+def _place(evidence: Evidence, look: Look) -> Place:
     attempt, analysis = look.attempts[-1], look.plan.analysis
+    seen = evidence.attempts.get(attempt.id)
+    requests = 0 if seen is None else max(seen.exposures["candidate"], seen.started["candidate"])
     return Place(
         attempt=attempt.id,
         stage=attempt.stage,
         stages=len(look.plan.stages) + (look.plan.bake is not None),
         units=look.attempt_units,
+        requests=requests,
         alpha_rollback=analysis.alpha_rollback,
         alpha_advance=analysis.alpha_advance,
     )
@@ -167,11 +170,15 @@ def _sample_ratio(evidence: Evidence) -> float:
     """SRM e-process: product over attempts, each tempered by the design effect of its first exposures."""
     total = 0.0
     for attempt in evidence.attempts.values():
-        candidate, baseline = attempt.first["candidate"], attempt.first["baseline"]
+        candidate, baseline = attempt.first_exposures["candidate"], attempt.first_exposures["baseline"]
         if 0 < attempt.share < 1 and (candidate or baseline):
-            effect = srm_design_effect(candidate, baseline, attempt.share)
-            total += srm_log_e(sum(candidate.values()), sum(baseline.values()), attempt.share) / effect
+            effect = max(attempt.first_effect, srm_design_effect(*_first(attempt), attempt.share))
+            total += srm_log_e(candidate, baseline, attempt.share) / effect
     return rounded(total)
+
+
+def _first(attempt: AttemptEvidence) -> tuple[dict[int, int], dict[int, int]]:
+    return attempt.first["candidate"], attempt.first["baseline"]
 
 
 def _named(enforcing: Sequence[Watch], indices: Sequence[int]) -> tuple[str, ...]:

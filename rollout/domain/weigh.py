@@ -28,12 +28,16 @@ COVERED = 0.5
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a rollout is: its present attempt and stage, how many stages harm may start in, candidate units, levels."""
+    """Where a rollout is: its present attempt and stage, how many stages harm may start in, and the levels.
+
+    `units` and `requests` are the candidate's in this attempt.
+    """
 
     attempt: str
     stage: int
     stages: int
     units: int
+    requests: int
     alpha_rollback: float
     alpha_advance: float
 
@@ -75,7 +79,7 @@ def _weigh_bets(mine: GuardrailEvidence, kind: Kind, place: Place, ahead: Open |
     present = [kind.clusters(own.of(arm)) for arm in ARMS]
     effects = _rounded_effects(*(pooled(mine, kind, arm, now) for arm, now in zip(ARMS, present, strict=True)))
     mine.design_effect = float(effects.max(initial=1.0))
-    per_unit = _requests_per_unit(mine, place)
+    per_unit = max(1.0, place.requests / max(1, place.units))
     covered = _is_covered(mine, place)
     harm_effects, _ = kind.tempering(effects if covered else np.maximum(effects, per_unit))
     cuts = [(0, _harm(mine.harm, kind, harm_effects, place))]
@@ -126,11 +130,6 @@ def _weigh_gates(mine: GuardrailEvidence, kind: Kind, effects: Floats, ahead: Op
         mine.gate_best[index] = max(mine.gate_best[index], now)
         begin += weights.size
     mine.log_e_gate = min(mine.gate_best)
-
-
-def _requests_per_unit(mine: GuardrailEvidence, place: Place) -> float:
-    totals = mine.totals.get(place.attempt, {}).get("candidate", [])
-    return max(1.0, (totals[0] if totals else 0.0) / max(1, place.units))
 
 
 def _is_covered(mine: GuardrailEvidence, place: Place) -> bool:

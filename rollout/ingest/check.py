@@ -90,7 +90,7 @@ def _slot(slot: int, added: SlotIncrement, path: str, known: Known | None) -> It
 def _metric(increment: MetricIncrement, metric: Metric, frozen: Frozen, path: str) -> Iterator[Problem]:
     yield from _finite(increment, path)
     for cell, numbers in increment.cells.items():
-        wrong = _wrong_width(len(numbers), metric, frozen) or _wrong_numbers(numbers, metric)
+        wrong = _wrong_width(len(numbers), metric, frozen) or _wrong_numbers(numbers, metric, frozen)
         if wrong is not None:
             yield Problem(f"{path}.cells.{cell}", wrong)
     yield from _histogram(increment, metric, path)
@@ -120,7 +120,7 @@ def _more(metric: Metric, frozen: Frozen) -> int:
     return 0
 
 
-def _wrong_numbers(numbers: list[float], metric: Metric) -> str | None:
+def _wrong_numbers(numbers: list[float], metric: Metric, frozen: Frozen) -> str | None:
     if metric.kind == "ratio":  # its cell has only sums; what is divided may be negative, what it is divided by not
         return "a denominator and a sum of squares cannot be negative" if min(numbers[1:4]) < 0 else None
     counts = numbers if metric.kind in ("proportion", "count_rate") else numbers[:1]
@@ -138,7 +138,17 @@ def _wrong_numbers(numbers: list[float], metric: Metric) -> str | None:
         counts = [numbers[0], *numbers[3:4], *numbers[6:]]
     else:
         counts = numbers
-    return None if _falls(counts) else _RISES
+    if not _falls(counts):
+        return _RISES
+    has_capped = metric.kind in _MOMENTS and len(numbers) > 4
+    if has_capped and frozen.cap is not None and _exceeds(numbers[4], numbers[3] * frozen.cap):
+        return "values that are capped cannot add up to more than their number times the cap"
+    return None
+
+
+def _exceeds(total: float, most: float) -> bool:
+    """Whether a sum is above what it can be, but for the rounding of a million additions."""
+    return total > most + 1e-6 * abs(most)
 
 
 def _falls(counts: list[float]) -> bool:

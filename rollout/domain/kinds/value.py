@@ -9,6 +9,7 @@ beyond the gate's threshold.
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rollout.domain.evidence import Arms, ArmSums, Calibrated, CellCounts, GuardrailEvidence, added
 from rollout.domain.kinds.base import Factors, Floats, dense
@@ -160,14 +161,19 @@ def _kind(watch: Watch) -> values.ValueKind:
     return watch.kind
 
 
+def _plain_number(value: ArrayLike) -> float:
+    """Twelve digits: logarithms differ in the last one between machines, and a replay must not."""
+    return float(f"{float(np.asarray(value)):.12g}")
+
+
 def _plain(frozen: Calibration) -> Calibrated:
     return Calibrated(
-        cap=float(frozen.cap),
-        centre=float(frozen.centre),
-        scale=float(frozen.scale),
-        body=tuple(frozen.body.tolist()),
-        ladder=tuple(frozen.ladder.tolist()),
-        gate=float(frozen.gate),
+        cap=_plain_number(frozen.cap),
+        centre=_plain_number(frozen.centre),
+        scale=_plain_number(frozen.scale),
+        body=tuple(map(_plain_number, frozen.body)),
+        ladder=tuple(map(_plain_number, frozen.ladder)),
+        gate=_plain_number(frozen.gate),
     )
 
 

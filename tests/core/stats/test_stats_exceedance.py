@@ -108,6 +108,15 @@ def test_an_early_gate_widens_what_the_tail_may_be_with_its_margin() -> None:
     assert tail_limit(risk_scaled(final, LOWER, 1, 50)) == 6.0
 
 
+@pytest.mark.parametrize(("widening", "limit"), [(1.0, 1.5), (4.0, 3.0), (50.0, 6.0)])
+def test_a_widened_tail_gate_gains_nothing_behind_its_wider_line(widening: float, limit: float) -> None:
+    margin, world = Margin(0.3, True, widening), WORLDS[0]
+    past = Histogram(world.grid, np.array(world.index), np.array(world.past, np.float64))
+    t, c = beyond(world._replace(margin=margin), LOWER)
+    tail = tail_log_factors(*batches(world.grid, world.index, 3, 4), past, world.threshold, margin, LOWER)
+    assert expectations(tail, (3, 4), *whole_null(t, limit * c, at_most=False)).max() <= 1 + 1e-9
+
+
 def test_a_threshold_inside_a_bucket_is_not_beyond_for_harm_and_is_for_a_gate() -> None:
     """1.005 times 2.0 lies inside the bucket that begins at 2.0: nobody knows on which side its values are."""
     past, baseline = Histogram.of(LOG, {0: 400, 64: 100}), Histogram.of(LOG, {0: 80, 64: 20})

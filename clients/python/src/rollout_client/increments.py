@@ -32,7 +32,7 @@ def measure(metric: RulesetMetric, value: Any) -> tuple[list[float], int | None]
     if metric.kind == "ratio":
         if not isinstance(value, tuple) or len(value) != 2:
             raise ValueError(f"a ratio is observed as (numerator, denominator), not as {value!r}")
-        y, d = _number(value[0]), _number(value[1])
+        y, d = _number(value[0]), _amount(value[1])
         return [y, d, y * y, d * d, y * d], None
     number = _number(value)
     bucket = log_bucket(number) if metric.bounds is None else linear_bucket(number, *metric.bounds)
