@@ -25,6 +25,7 @@ REQUESTS = Histogram(
 )
 STREAMS = Gauge("rampline_streams", "Streams that are open in this process.", registry=REGISTRY)
 BATCHES = Counter("rampline_batches", "Batches of evidence, by outcome.", ("outcome",), registry=REGISTRY)
+ALERTS = Counter("rampline_client_alerts", "Alerts that clients sent, by kind.", ("kind",), registry=REGISTRY)
 DECISIONS = Counter(
     "rampline_decisions", "Decisions the engine carried out in this process, by kind.", ("kind",), registry=REGISTRY
 )

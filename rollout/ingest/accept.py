@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
+import structlog
 
 from rollout.db import increments, rollouts
 from rollout.db.session import Database, Duplicate, Session
@@ -15,12 +16,16 @@ from rollout.domain.evidence import Increments, merge_slot
 from rollout.domain.rollout import EXPOSED
 from rollout.errors import Invalid, Malformed
 from rollout.ingest.check import Known, check
-from rollout_client.evaluation.evidence import ArmIncrement, Batch, BatchAnswer, SlotIncrement
+from rollout.telemetry import ALERTS
+from rollout_client.evaluation.evidence import MOST_ALERTS, Alert, ArmIncrement, Batch, BatchAnswer, SlotIncrement
 from rollout_client.evaluation.ruleset import SCHEMA
 
 MOST_ATTEMPTS = 1_000
 """Attempts one batch may speak of; a process follows as many as rollouts are running."""
 _NAME = re.compile(r"[!-~]{1,64}", re.ASCII)
+_KINDS = frozenset({"breaker_open"})
+"""Kinds of alerts that a label may say; a client may know others."""
+_log = structlog.get_logger("rollout.ingest")
 _decoder = msgspec.json.Decoder(Batch)
 
 
@@ -42,6 +47,8 @@ async def accept(
         if first is None:
             raise
         return first
+    for alert in batch.alerts:
+        _report(environment, alert)
     nudge()
     return answer
 
@@ -62,6 +69,8 @@ def _decode(body: bytes, environment: str) -> Batch:
         raise Invalid([("batch_id", "use 1 to 64 plain characters, the same ones when the batch is sent again")])
     if len(batch.attempts) > MOST_ATTEMPTS:
         raise Invalid([("attempts", f"more than {MOST_ATTEMPTS} attempts in one batch; send several batches")])
+    if len(batch.alerts) > MOST_ALERTS:
+        raise Invalid([("alerts", f"more than {MOST_ALERTS} alerts in one batch; send several batches")])
     for attempt in batch.attempts:
         if not _NAME.fullmatch(attempt):
             raise Invalid([("attempts", "an attempt is named by 1 to 64 plain characters, as the ruleset names it")])
@@ -96,6 +105,13 @@ async def _store(database: Database, environment: str, batch: Batch, now: dateti
         encoded = msgspec.json.encode(answer)
         await increments.keep_answer(session, environment, batch.batch_id, encoded, now)
         return encoded
+
+
+def _report(environment: str, alert: Alert) -> None:
+    """Say it to the operator, and to nobody else: an alert is no evidence, and told twice it is logged twice."""
+    ALERTS.labels(alert.kind if alert.kind in _KINDS else "other").inc()
+    where = {name: value for name, value in msgspec.structs.asdict(alert).items() if value is not None}
+    _log.warning("a client raised an alert", environment=environment, **where)
 
 
 async def _rollouts(

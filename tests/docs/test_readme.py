@@ -95,6 +95,10 @@ def test_the_whole_plan_is_one_that_can_be_saved() -> None:
     metrics["answer_correct"] = Metric(
         key="answer_correct", kind="proportion", event="correct", direction="higher_is_better"
     )
+    metrics |= {
+        "latency_ms": Metric(key="latency_ms", kind="quantile"),
+        "cost_usd": Metric(key="cost_usd", kind="mean"),
+    }
     world = World(
         flags={"support-answer": Flag(key="support-answer", variants={"v7": 7, "v8": 8}, default_variant="v7")},
         cohorts={"staff": Cohort(key="staff", units=("ann",))},
