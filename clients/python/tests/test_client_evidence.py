@@ -198,7 +198,8 @@ def test_a_failing_call_is_logged_once_with_its_place_and_without_its_text(
     assert client.wait_ready(5)
     for _ in range(20):
         client.run(FLAG, Context("user-1"), Model("large"))
-    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    record, alert = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "breaker_open support-answer/v8" in alert.message
     assert "variant v8" in record.message
     assert "RuntimeError in __call__ (test_client_evidence.py:" in record.message
     assert record.exc_info is None

@@ -10,8 +10,8 @@ import pytest
 
 from clients.python.tests.service import Service, eventually
 from rollout_client import Client, Context, Outcome
+from rollout_client.calls import ABANDONED
 from rollout_client.evaluation.operators import _read_date, _read_semver, instant, parse_semver
-from rollout_client.walk import ABANDONED
 
 FLAG = "support-answer"
 Connect = Callable[..., Client]
@@ -75,16 +75,19 @@ def test_calls_that_hang_hold_a_bounded_number_of_threads(service: Service, conn
     assert client.wait_ready(5)
     release = threading.Event()
 
+    def release_or(_: Any) -> Any:
+        return release.wait(20)
+
     def hanging() -> int:
         return sum(thread.name == "rollout-client-call" for thread in threading.enumerate())
 
     runs = ABANDONED
     for _ in range(runs):
-        assert client.run(FLAG, Context("user-1"), lambda _: release.wait(20), "person", timeout=0.001) == "person"
+        assert client.run(FLAG, Context("user-1"), release_or, "person", timeout=0.001, breaker=False) == "person"
     assert hanging() <= ABANDONED
     release.set()
     eventually(lambda: hanging() == 0)
-    assert client.run(FLAG, Context("user-1"), lambda value: value, timeout=5.0) == "large"
+    assert client.run(FLAG, Context("user-1"), lambda value: value, timeout=5.0, breaker=False) == "large"
     client.close()
     assert service.measured("error_rate") == {("at_1", "candidate"): [runs + 1, runs]}
 

@@ -189,3 +189,26 @@ def test_what_is_measured_is_there_for_prometheus(sqlite_url: str) -> None:
         assert 'rampline_request_seconds_count{method="GET",path="/sdk/v1/ruleset",status="200"}' in text
         assert 'rampline_batches_total{outcome="accepted"}' in text
         assert "rampline_engine_age_seconds 0." in text
+
+
+def test_an_alert_is_logged_and_counted_and_is_no_evidence(each_site: Site) -> None:
+    site = each_site
+    attempt = running(site)
+    alert = {
+        "flag": "support-answer", "kind": "breaker_open", "at": 1763700000.5, "variant": "v8", "attempt": attempt,
+        "arm": "candidate", "failure": "timeout",
+    }  # fmt: skip
+    sent = batch(attempt, 1, attempts={}, alerts=[alert])
+    for _ in range(2):
+        answer = site.http.post(EVENTS, json=sent)
+        assert (answer.status_code, answer.json()["accepted"]) == (200, 0), answer.text
+    odd = site.http.post(EVENTS, json=batch(attempt, 2, attempts={}, alerts=[alert | {"kind": "new_kind"}]))
+    assert odd.status_code == 200
+    text = site.http.get("/metrics").text
+    for kind in ("breaker_open", "other"):
+        assert f'rampline_client_alerts_total{{kind="{kind}"}}' in text
+    for change, path in (({"flag": "two\nlines"}, "alerts[0].flag"), ({"arm": "both"}, "alerts[0].arm")):
+        refused = site.http.post(EVENTS, json=batch(attempt, 3, attempts={}, alerts=[alert | change]))
+        assert (refused.status_code, refused.json()["path"]) == (422, path)
+    many = site.http.post(EVENTS, json=batch(attempt, 4, attempts={}, alerts=[alert] * 101))
+    assert (many.status_code, many.json()["path"]) == (422, "alerts")

@@ -6,11 +6,13 @@ asyncio and httpx are imported here, on that thread, because they cost more than
 from __future__ import annotations
 
 import os
-import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rollout_client import native
+from rollout_client.alerting import Alerts
 from rollout_client.bootstrap import read_bootstrap
 from rollout_client.fold import Folder
 from rollout_client.options import Options
@@ -26,10 +28,15 @@ if TYPE_CHECKING:
     from rollout_client.lastknown import Cache
     from rollout_client.loop import Loop
     from rollout_client.sending import Sender
+    from rollout_client.spool import Spool
 
 _LOOK_AT_LEASES = 1.0
 _KEEP_ON_DISK = 1.0
 _END_TASKS = 1.0
+_ASIDE = 0.005
+"""Seconds that a new thread stands aside, so that the imports it begins with do not hold up the first answer."""
+_AFTER_FORK = 0.1
+"""The same in a forked child, which may only be about to close what it inherited, or to become another program."""
 
 
 class Parts(NamedTuple):
@@ -45,17 +52,22 @@ class Parts(NamedTuple):
     served: Served
     folder: Folder
     changed: Callable[[], None]
+    alerts: Alerts
 
 
 class Background:
-    """Runs until it is stopped. Everything here but `start`, `stop`, `wake` and `leave` happens on its own thread."""
+    """Runs until it is stopped. What is not public happens on its own thread."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._thread = threading.Thread(target=self._run, name="rollout-client", daemon=True)
-        self._lock = threading.Lock()
+        self._thread = native.thread(self._run, "rollout-client")
+        self._lock = native.lock()
+        self._turn = native.lock()
+        self._aside = _ASIDE
+        self._called = False
         self._loop: Loop | None = None
         self._flush: asyncio.Event | None = None
+        self._alarm: asyncio.Event | None = None
         self._stop: asyncio.Event | None = None
         self._until: float | None = None
         self._delivery: Delivery | None = None
@@ -77,18 +89,49 @@ class Background:
         """Batches that wait to be sent or acknowledged."""
         return 0 if self._sender is None else len(self._sender.pending)
 
-    def start(self) -> None:
-        """Start the thread and return."""
-        self._thread.start()
+    def start(self, forked: bool = False) -> None:
+        """Start the thread and return.
+
+        Raises:
+            RuntimeError: this process may not start a thread now; try again later.
+        """
+        self._aside = _AFTER_FORK if forked else _ASIDE
+        self._turn.acquire()  # on behalf of the thread, which gives it up when it has nothing half done
+        try:
+            self._thread.start()
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def hold_still(self, timeout: float) -> bool:
+        """Keep the thread from going on until `go_on`; False when it did not come to rest in time."""
+        return self._turn.acquire(timeout=timeout)
+
+    def go_on(self) -> None:
+        """Let the thread go on."""
+        self._turn.release()
+
+    def hurry(self) -> None:
+        """Somebody waits for what the thread brings: it stands aside no longer."""
+        self._called = True
+
+    def tell(self, event: asyncio.Event) -> None:
+        """Set an event of this loop; from any thread."""
+        self._signal(event)
 
     def wake(self) -> None:
         """Flush soon; from any thread."""
         self._signal(self._flush)
 
+    def warn(self) -> None:
+        """Send alerts at once, and no evidence; from any thread."""
+        self._signal(self._alarm)
+
     def stop(self, timeout: float) -> None:
         """Send what is left for at most `timeout` seconds, then end the thread; the rest is counted as dropped."""
         with self._lock:
             self._until = timeout
+        self.hurry()
         self._signal(self._stop)
         self._thread.join(timeout + 0.5)
         if self._sender is not None:
@@ -97,12 +140,16 @@ class Background:
     def leave(self) -> None:
         """In a forked child: let go of the parent's connections, which must neither be used nor be kept open here."""
         loop = self._loop
-        owned = [] if loop is None else [loop.selector.fileno(), *(held.fileno() for held in self._sockets)]
+        owned = [held.fileno() for held in self._sockets]
+        if loop is not None and hasattr(loop.selector, "fileno"):  # gevent's own has none
+            owned.append(loop.selector.fileno())
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in owned:
             if number >= 0:
                 os.dup2(nothing, number, inheritable=False)  # closes it here, and leaves no number to be closed twice
         os.close(nothing)
+        if self._sender is not None:
+            self._sender.leave()
 
     def _signal(self, event: asyncio.Event | None) -> None:
         loop = self._loop
@@ -115,6 +162,7 @@ class Background:
     def _run(self) -> None:
         parts = self._parts
         try:
+            self._stand_aside()
             if parts.cache_dir is not None:
                 from rollout_client.lastknown import Cache
 
@@ -124,7 +172,7 @@ class Background:
 
             from rollout_client.loop import Loop
 
-            with asyncio.Runner(loop_factory=Loop) as runner:
+            with asyncio.Runner(loop_factory=lambda: Loop(self._turn)) as runner:
                 runner.run(self._main(runner.get_loop()))
         except Exception as error:
             parts.reporter.trouble("background", f"the client stopped: {explain(error)}")
@@ -133,6 +181,30 @@ class Background:
             self._ended = True
             parts.served.moved = None
             parts.served.abandon()
+            self._turn.release()
+
+    def _stand_aside(self) -> None:
+        until = time.monotonic() + self._aside
+        sleep = native.original("time", "sleep")
+        while not self._called and time.monotonic() < until:
+            self._turn.release()
+            try:
+                sleep(0.005)
+            finally:
+                self._turn.acquire()
+
+    def _spool(self) -> Spool | None:
+        options = self._parts.options
+        if options.spool_dir is None:
+            return None
+        from rollout_client.spool import Spool
+
+        return Spool(
+            options.spool_dir,
+            f"{self._parts.url}\n{self._parts.identity[0]}",
+            options.spool_bytes,
+            self._parts.reporter,
+        )
 
     def _read_disk(self) -> None:
         parts = self._parts
@@ -149,45 +221,60 @@ class Background:
     async def _main(self, loop: Any) -> None:
         import asyncio
 
-        import httpx
-
         from rollout_client.delivery import Delivery
         from rollout_client.sending import Sender, batch_of
 
         parts, options = self._parts, self._parts.options
-        delivery = Delivery(parts.served, self._adopted, options, parts.reporter)
-        sender = Sender(parts.folder, batch_of(*parts.identity), options, parts.reporter)
-        flush, stop, moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        delivery = Delivery(parts.served, self._adopted, options, parts.reporter, self._offload)
+        sender = Sender(parts.folder, batch_of(*parts.identity), options, parts.reporter, self._spool(), self._offload)
+        flush, alarm, stop, moved = (asyncio.Event() for _ in range(4))
         parts.served.moved = moved.set
         with self._lock:
-            self._delivery, self._sender, self._flush, self._stop, self._loop = delivery, sender, flush, stop, loop
+            self._delivery, self._sender, self._loop = delivery, sender, loop
+            self._flush, self._alarm, self._stop = flush, alarm, stop
             if self._until is not None:
                 stop.set()
-        async with httpx.AsyncClient(
-            base_url=parts.url,
-            params={"environment": parts.identity[0]},
-            headers={"Authorization": f"Bearer {parts.key}", "User-Agent": parts.identity[2]},
-            timeout=httpx.Timeout(options.answer_timeout, connect=options.connect_timeout),
-            event_hooks={"request": [self._trace]},
-        ) as http:
+        async with await self._offload(self._connections) as http:
             tasks = [
                 asyncio.create_task(self._keep(name, work))
                 for name, work in {
                     "polling": lambda: delivery.poll(http),
                     "streaming": lambda: delivery.follow(http),
                     "sending": lambda: sender.run(http, flush),
+                    "alerting": lambda: parts.alerts.run(http, alarm, batch_of(*parts.identity)),
                     "leases": lambda: self._watch_leases(moved),
                     "keeping": self._keep_on_disk,
                 }.items()
             ]
-            await stop.wait()
+            await self._until_stopped(stop)
             deadline = loop.time() + (self._until or 0.0)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_END_TASKS)
-            self._save()
+            await self._save()
+            await parts.alerts.finish(http, deadline, batch_of(*parts.identity))
             await sender.finish(http, deadline)
+            await self._offload(sender.keep)
         delivery.stream = "closed"
+
+    def _connections(self) -> httpx.AsyncClient:
+        import httpx
+
+        options, (environment, _, name) = self._parts.options, self._parts.identity
+        return httpx.AsyncClient(
+            base_url=self._parts.url,
+            params={"environment": environment},
+            headers={"Authorization": f"Bearer {self._parts.key}", "User-Agent": name},
+            timeout=httpx.Timeout(options.answer_timeout, connect=options.connect_timeout),
+            event_hooks={"request": [self._trace]},
+        )
+
+    async def _until_stopped(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+
+    async def _offload(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what may take long. Nobody else waits for this loop, so it is done here."""
+        return function(*arguments)
 
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run a task for ever: an error nobody foresaw is reported, and must not end delivery, leases or sending."""
@@ -217,18 +304,18 @@ class Background:
 
         while True:
             await asyncio.sleep(_KEEP_ON_DISK)
-            self._save()
+            await self._save()
 
     def _adopted(self) -> None:
         self._unsaved = True
         self._parts.changed()
 
-    def _save(self) -> None:
+    async def _save(self) -> None:
         current = self._parts.served.current
         if self._unsaved and self._cache is not None and current is not None:
             self._unsaved = False
             try:
-                self._cache.save(current.compiled.ruleset)
+                await self._offload(self._cache.save, current.compiled.ruleset)
             except Exception as error:  # the last batch is sent after this, and must be
                 self._parts.reporter.trouble("cache", f"the ruleset cannot be kept: {explain(error)}")
 

@@ -6,7 +6,7 @@ Which ruleset one is, its edition says: numbers start again when a database is r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,23 +17,36 @@ from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 from rollout_client.backoff import delay, jittered
 from rollout_client.evaluation.ruleset import Heartbeat, Patch, Ruleset
 from rollout_client.options import Options
+from rollout_client.pieces import decode
 from rollout_client.report import Reporter, Stream, explain
 from rollout_client.served import Served
 
 ENGINE_AGE = "Rollout-Engine-Age"
+LARGE = 32_000
+"""Bytes of a document, decoded and compiled in some milliseconds, from which on that is done aside."""
 _PATIENCE = 2.0
 """Seconds the stream waits for the first fetch, so that one of them brings the ruleset and not both."""
 
 _Document = TypeVar("_Document")
+Offload = Callable[..., Awaitable[Any]]
+"""Calls a function with arguments where that holds nobody up, and returns what it returned."""
 _Identity = tuple[str, int]
 """Edition and revision. A service from before there were editions leaves the first empty."""
 
 
 class Delivery:
-    """Keeps `served` current. `changed` is called after every new ruleset. All of it runs on the background thread."""
+    """Keeps `served` current, on the loop it runs on. `changed` is called after every new ruleset.
 
-    def __init__(self, served: Served, changed: Callable[[], None], options: Options, reporter: Reporter) -> None:
+    Large documents are decoded and compiled by way of `offload`. What is served changes on the loop alone, in order.
+    """
+
+    def __init__(
+        self, served: Served, changed: Callable[[], None], options: Options, reporter: Reporter, offload: Offload
+    ) -> None:
         self.stream: Stream = "connecting"
+        self._offload = offload
+        self._one = asyncio.Lock()
+        self._large = False
         self._served = served
         self._changed = changed
         self._options = options
@@ -77,12 +90,14 @@ class Delivery:
             if self._served.changes == changes:  # else it speaks of a ruleset that is served no more
                 self._served.vouch(_age(answer))
         elif answer.status_code == 200:
-            ruleset = self._decode(answer.content, Ruleset)
-            now = self._known()
-            # What the stream brought meanwhile is newer. If it is not, the next heartbeat says so.
-            overtaken = known is not None and now is not None and self._served.changes != changes
-            if ruleset is not None and not (overtaken and now is not None and ruleset.revision <= now[1]):
-                self._adopt(ruleset, _age(answer), _opaque(answer.headers.get("ETag", "")))
+            heard = self._options.monotonic()
+            async with self._one:
+                ruleset = await self._decode(answer.content, Ruleset)
+                now = self._known()
+                # What the stream brought meanwhile is newer. If it is not, the next heartbeat says so.
+                overtaken = known is not None and now is not None and self._served.changes != changes
+                if ruleset is not None and not (overtaken and now is not None and ruleset.revision <= now[1]):
+                    await self._adopt(ruleset, _age(answer), heard, _opaque(answer.headers.get("ETag", "")))
         else:
             self._refuse("ruleset", answer.status_code)
 
@@ -109,18 +124,16 @@ class Delivery:
     async def _take(self, event: ServerSentEvent, http: httpx.AsyncClient) -> None:
         content = event.data.encode()
         if event.event == "ruleset":
-            ruleset = self._decode(content, Ruleset)
-            if ruleset is not None:
-                self._adopt(ruleset, self._age_heard(ruleset), event.id)
+            async with self._one:
+                ruleset = await self._decode(content, Ruleset)
+                if ruleset is not None:
+                    heard = self._options.monotonic()
+                    await self._adopt(ruleset, self._age_heard(ruleset), heard, event.id)
         elif event.event == "patch":
-            patch = self._decode(content, Patch)
-            if patch is not None and self._served.patch(patch):
-                self._tag = event.id
-                self._changed()
-            else:
+            if not await self._patch(content, event.id):
                 await self._fetch(http, whole=True)
         elif event.event == "heartbeat":
-            heartbeat = self._decode(content, Heartbeat)
+            heartbeat = await self._decode(content, Heartbeat)
             if heartbeat is not None:
                 await self._hear(heartbeat, http)
 
@@ -147,16 +160,39 @@ class Delivery:
             return None
         return current.compiled.ruleset.edition, current.compiled.revision
 
-    def _adopt(self, ruleset: Ruleset, age_ms: int | None, tag: str) -> None:
-        if self._served.adopt(ruleset, "service", age_ms):
-            self._tag = tag
-            self._changed()
-        else:
+    async def _adopt(self, ruleset: Ruleset, age_ms: int | None, heard: float, tag: str) -> None:
+        compiled = await self._work(self._served.compile, ruleset)
+        if compiled is None:
             self._refused = ruleset.edition, ruleset.revision
+        else:
+            self._served.take(compiled, "service", age_ms, heard)
+            await self._follow(tag)
 
-    def _decode(self, content: bytes, kind: type[_Document]) -> _Document | None:
+    async def _patch(self, content: bytes, tag: str) -> bool:
+        async with self._one:
+            patch = await self._decode(content, Patch)
+            compiled = None if patch is None else await self._work(self._served.patched, patch)
+            if compiled is not None:
+                self._served.take(compiled, "service", None, 0.0)
+                await self._follow(tag)
+            return compiled is not None
+
+    async def _follow(self, tag: str) -> None:
+        self._tag = tag
+        await self._work(self._changed)
+
+    async def _work(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function aside while documents are large; a patch may be small, and what it is applied to large."""
+        return await self._offload(function, *arguments) if self._large else function(*arguments)
+
+    async def _decode(self, content: bytes, kind: type[_Document]) -> _Document | None:
+        if kind is Ruleset:
+            self._large = len(content) >= LARGE
         try:
-            return msgspec.json.decode(content, type=kind)
+            if len(content) < LARGE:
+                return msgspec.json.decode(content, type=kind)
+            found: _Document = await self._offload(decode, content, kind)
+            return found
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             self._reporter.trouble("document", f"the service sent no {kind.__name__.lower()}: {error}")
             return None

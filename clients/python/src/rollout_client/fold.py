@@ -6,11 +6,11 @@ thread it interrupts is counting.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
+from rollout_client import native
 from rollout_client.evaluation.answer import Evaluation, Exposure
 from rollout_client.evaluation.bucketing import cell as cell_of
 from rollout_client.evaluation.bucketing import sketch_entry, valid_unit
@@ -34,7 +34,7 @@ class Folder:
 
     def __init__(self, options: Options, wake: Callable[[], None]) -> None:
         self.dropped: Counter[str] = Counter()
-        self._lock = threading.RLock()
+        self._lock = native.rlock()
         self._wake = wake
         self._flush_after = options.flush_exposures
         self._unsent = 0

@@ -8,21 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-import socket
 import threading
 from typing import Any
 
+from rollout_client import native
+
+
+class _Selector(selectors.DefaultSelector):
+    """Gives up the loop's turn for as long as it waits: a process forks best while nothing is half done."""
+
+    def __init__(self, turn: threading.Lock) -> None:
+        super().__init__()
+        self._turn = turn
+
+    def select(self, timeout: float | None = None) -> Any:
+        self._turn.release()
+        try:
+            return super().select(timeout)
+        finally:
+            self._turn.acquire()
+
 
 class Loop(asyncio.SelectorEventLoop):
-    """A selector loop whose selector can be found again after a fork."""
+    """A selector loop whose selector can be found again after a fork.
 
-    def __init__(self) -> None:
-        self.selector = selectors.DefaultSelector()
+    Args:
+        turn: held by the thread that runs the loop, but for the moments in which the loop waits.
+    """
+
+    def __init__(self, turn: threading.Lock) -> None:
+        self.selector = _Selector(turn)
         super().__init__(self.selector)
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """Resolve as `socket.getaddrinfo` does, without the default executor."""
         resolved: asyncio.Future[Any] = self.create_future()
+        look_up = native.original("socket", "getaddrinfo")
 
         def settle(result: Any, error: OSError | UnicodeError | None) -> None:
             if not resolved.done():
@@ -31,7 +52,7 @@ class Loop(asyncio.SelectorEventLoop):
         def resolve() -> None:
             result, failed = None, None
             try:
-                result = socket.getaddrinfo(host, port, **options)
+                result = look_up(host, port, **options)
             except (OSError, UnicodeError) as error:
                 failed = error
             try:
@@ -40,7 +61,7 @@ class Loop(asyncio.SelectorEventLoop):
                 return
 
         try:
-            threading.Thread(target=resolve, name="rollout-client-resolver", daemon=True).start()
+            native.thread(resolve, "rollout-client-resolver").start()
         except (
             RuntimeError
         ):  # the interpreter is exiting and starts no thread: resolve here, nothing else is left to do

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
+
+from rollout_client.breaker import BreakerOptions
+from rollout_client.evaluation.evidence import Alert
+from rollout_client.failure import FailureKind, classify, classify_response
+from rollout_client.usage import Prices
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,6 +21,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     `flush_interval` and `flush_exposures` say when evidence is sent; outcomes never do. `stream_silence` is how
     long a stream may be silent (heartbeats come every five seconds) before it is dropped. `remembered_units` bounds
     the memory of who was exposed to what. `monotonic` and `clock` exist for tests.
+
+    `exit_timeout` is what sending may take when the process ends, and `handle_sigterm` lets SIGTERM wait for it where
+    nothing else handles that signal. `spool_dir` is a folder for what could not be sent by then, at most `spool_bytes`
+    of it; the next process that has the same folder sends it.
+
+    `breaker` says when circuit breakers open (None: there are none), and `on_alert` is told when one did, in the thread
+    of the call that failed, so it must return at once. `prices` turns tokens into `cost_usd`. `classify` and
+    `classify_response` say why a call failed; they take the place of `rollout_client.classify` and
+    `rollout_client.classify_response`, and may call them.
     """
 
     flush_interval: float = 1.0
@@ -28,5 +44,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes: int = 512_000
     remembered_units: int = 50_000
     exit_timeout: float = 2.0
+    handle_sigterm: bool = True
+    spool_dir: str | os.PathLike[str] | None = None
+    spool_bytes: int = 8_000_000
+    breaker: BreakerOptions | None = BreakerOptions()
+    on_alert: Callable[[Alert], object] | None = None
+    prices: Prices | None = None
+    classify: Callable[[BaseException], FailureKind] = classify
+    classify_response: Callable[[Any], FailureKind | None] = classify_response
     monotonic: Callable[[], float] = time.monotonic
     clock: Callable[[], float] = time.time

@@ -39,7 +39,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         the ruleset has lapsed; its rules serve the baseline. vouched_age: seconds since the engine's last complete
         protect pass, None when the service never vouched. pending: batches that wait to be sent or acknowledged.
         dropped: what was lost or could not be counted, by what it was; `unused` observations are of metrics no
-        rollout asks for. last_error: the last trouble in words, None after none.
+        rollout asks for. last_error: the last trouble in words, None after none. breakers: circuit breakers that are
+        open, as "flag/variant" with the kind of failure that opened them. alerts: how often one opened in this process.
     """
 
     ready: bool
@@ -51,6 +52,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     dropped: dict[str, int]
     last_error: str | None
+    breakers: dict[str, str] = {}
+    alerts: int = 0
 
 
 class Reporter:
@@ -63,6 +66,10 @@ class Reporter:
     def trouble(self, kind: str, said: str) -> None:
         """Remember a trouble; the first of its kind is logged as a warning, later ones as debug."""
         self.last_error = said
+        logger.log(self._level(kind), "%s", said)
+
+    def news(self, kind: str, said: str) -> None:
+        """Log what an operator should look at, and is no trouble of the client: the first of its kind as a warning."""
         logger.log(self._level(kind), "%s", said)
 
     def failed_call(self, what: str, error: Exception) -> None:

@@ -14,11 +14,13 @@ import httpx
 import msgspec
 
 from rollout_client.backoff import delay, retry_after
+from rollout_client.delivery import Offload
 from rollout_client.evaluation.evidence import ArmIncrement, Batch, BatchAnswer
 from rollout_client.evaluation.ruleset import Arm
 from rollout_client.fold import Folder
 from rollout_client.options import Options
 from rollout_client.report import Reporter, explain
+from rollout_client.spool import Spool, Spooled
 from rollout_client.tally import Attempts, Sketches, weigh
 
 COMPRESSED_FROM = 1_000
@@ -27,6 +29,8 @@ WAITING = 4
 """Batches that may wait before flushes pause and the folder goes on adding up: an outage costs no memory."""
 LET_PASS, GIVE_UP = 3, 20
 """Failures of the service at one batch after which the others pass it, and after which it is dropped."""
+LOOK_AT_SPOOL = 60.0
+"""Seconds between two looks for what other processes left."""
 _AWAY = frozenset({502, 503, 504})
 """Server errors that say nothing about the batch."""
 
@@ -46,8 +50,12 @@ class Pending(NamedTuple):
 class Sender:
     """The queue of one process. `collect` and `count_unsent` need no loop; the rest runs on the background thread."""
 
-    def __init__(self, folder: Folder, batch: Batch, options: Options, reporter: Reporter) -> None:
+    def __init__(
+        self, folder: Folder, batch: Batch, options: Options, reporter: Reporter, spool: Spool | None, offload: Offload
+    ) -> None:
         self.pending: deque[Pending] = deque()
+        self._spool = spool
+        self._offload = offload
         self._folder = folder
         self._template = batch
         self._options = options
@@ -60,7 +68,11 @@ class Sender:
         """Flush on the clock and when the folder has counted enough exposures; never returns."""
         not_before = 0.0
         loop = asyncio.get_running_loop()
+        look = loop.time()
         while True:
+            if self._spool is not None and not self.pending and loop.time() >= look:
+                await self._offload(self._take_left)
+                look = loop.time() + LOOK_AT_SPOOL
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._options.flush_interval):
                     await woken.wait()
@@ -82,6 +94,24 @@ class Sender:
             except TimeoutError:
                 return
 
+    def keep(self) -> None:
+        """Leave what is still queued to the next process, where there is a place for it."""
+        if self._spool is None:
+            return
+        left = [Spooled(*batch[:5]) for batch in self.pending]  # without what this process alone can make up for
+        try:
+            kept = self._spool.keep(left)
+        except Exception as error:  # what is not kept is counted as lost
+            self._reporter.trouble("spool", f"evidence cannot be kept: {explain(error)}")
+            kept = set()
+        self.pending = deque(batch for batch in self.pending if batch.batch_id not in kept)
+        self._spool.leave()
+
+    def leave(self) -> None:
+        """In a forked child: the files of the parent are the parent's to send."""
+        if self._spool is not None:
+            self._spool.leave()
+
     def collect(self) -> None:
         """Take what was folded and queue it; the oldest batches give way, counted, when the queue is full."""
         for attempts in self._folder.take(int(self._options.clock() // 60)):
@@ -94,6 +124,19 @@ class Sender:
         """Give up what is still queued, counted."""
         while self.pending:
             self._lose(self.pending.popleft())
+
+    def _take_left(self) -> None:
+        def lose(batch: Spooled) -> None:
+            self._lose(Pending(*_fields(batch), {}, {}))
+
+        if self._spool is not None:
+            left = self._spool.take(self._options.pending_batches, self._options.clock(), lose)
+            self.pending.extend(Pending(*_fields(batch), {}, {}) for batch in left)
+
+    def _settle(self, batch: Pending) -> None:
+        self._failed_at.pop(batch.batch_id, None)
+        if self._spool is not None:
+            self._spool.settle(batch.batch_id)
 
     def _encode(self, attempts: Attempts) -> Pending:
         dropped = self._newly_dropped()
@@ -144,8 +187,7 @@ class Sender:
         elif not _acknowledges(answer.content, batch.batch_id):
             return self._again("events-answer", "evidence waits: the answer is no acknowledgement of the batch")
         else:
-            self.pending.popleft()
-            self._failed_at.pop(batch.batch_id, None)
+            self._settle(self.pending.popleft())
         self._failures = 0
         return 0.0
 
@@ -164,12 +206,16 @@ class Sender:
         return delay(self._failures, self._options.backoff_first, self._options.backoff_longest)
 
     def _lose(self, batch: Pending) -> None:
-        self._failed_at.pop(batch.batch_id, None)
+        self._settle(batch)
         self._folder.give_back(batch.sketches)
         self._folder.drop("batches")
         self._folder.drop("exposures", batch.exposures)
         self._folder.drop("observations", batch.observations)
         self._reported.subtract(batch.dropped)  # nobody has read them: the next batch says them again
+
+
+def _fields(batch: Spooled) -> tuple[str, bytes, str | None, int, int]:
+    return batch.batch_id, batch.body, batch.encoding, batch.exposures, batch.observations
 
 
 def _acknowledges(content: bytes, batch_id: str) -> bool:

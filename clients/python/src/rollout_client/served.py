@@ -50,6 +50,7 @@ class Served:
         self.changes = 0
         self.killed = killed
         self.moved: Callable[[], None] | None = None
+        self.listeners: list[Callable[[], None]] = []
         self._environment = environment
         self._monotonic = monotonic
         self._reporter = reporter
@@ -59,32 +60,42 @@ class Served:
 
         False, and what was served stays, when it is of another environment or contradicts itself.
         """
+        heard = self._monotonic()
+        compiled = self.compile(ruleset)
+        if compiled is not None:
+            self.take(compiled, source, age_ms, heard)
+        return compiled is not None
+
+    def compile(self, ruleset: Ruleset) -> CompiledRuleset | None:
+        """Return a ruleset ready to be served, None when it cannot be. Any thread may do this; nothing is changed."""
         if ruleset.environment != self._environment:
             self._reporter.trouble(
                 "environment",
                 f'got the ruleset of environment "{ruleset.environment}", not "{self._environment}"; check the key',
             )
-            return False
+            return None
         try:
-            compiled = compile_ruleset(ruleset, self.current.compiled if self.current else None, self.killed)
+            return compile_ruleset(ruleset, self.current.compiled if self.current else None, self.killed)
         except (RulesetError, RecursionError) as error:
             self._reporter.trouble("ruleset", f"revision {ruleset.revision} is not served: {error}")
-            return False
-        self._note(age_ms)
+            return None
+
+    def take(self, compiled: CompiledRuleset, source: Source, age_ms: int | None, heard: float) -> None:
+        """Serve what was compiled; `heard` is when `age_ms` was true (monotonic seconds)."""
+        self._note(age_ms, heard)
         self._swap(compiled, source)
         self.changes += 1
-        return True
 
-    def patch(self, patch: Patch) -> bool:
-        """Apply what changed; False when it does not fit what is served, and the whole ruleset must be fetched."""
+    def patched(self, patch: Patch) -> CompiledRuleset | None:
+        """Return what a patch makes of what is served, None when it does not fit: the whole must be fetched then."""
         if self.current is None or self.current.source != "service":
-            return False
+            return None
         ruleset = apply_patch(self.current.compiled.ruleset, patch)
-        return ruleset is not None and self.adopt(ruleset, "service")
+        return None if ruleset is None else self.compile(ruleset)
 
     def vouch(self, age_ms: int | None) -> None:
         """Take note of how old the engine's last complete protect pass is (ms; None: there was none)."""
-        self._note(age_ms)
+        self._note(age_ms, self._monotonic())
         self.look()
 
     def kill(self, killed: frozenset[str]) -> None:
@@ -103,6 +114,7 @@ class Served:
         lapsed, again = lapsed_leases(current.compiled.leases, self.vouched, self._monotonic())
         if lapsed != current.lapsed:
             self.current = current._replace(lapsed=lapsed)
+            self._tell()
         return again
 
     def abandon(self) -> None:
@@ -110,10 +122,10 @@ class Served:
         self.vouched = None
         self.look()
 
-    def _note(self, age_ms: int | None) -> None:
+    def _note(self, age_ms: int | None, heard: float) -> None:
         # A pass that was completed stays completed: an older answer that arrives late takes nothing back.
         if age_ms is not None:
-            vouched = self._monotonic() - max(age_ms, 0) / 1000
+            vouched = heard - max(age_ms, 0) / 1000
             self.vouched = vouched if self.vouched is None else max(vouched, self.vouched)
             self._move()
 
@@ -121,8 +133,17 @@ class Served:
         lapsed, _ = lapsed_leases(compiled.leases, self.vouched, self._monotonic())
         self.current = Serving(compiled, lapsed, source)
         self._move()
+        self._tell()
 
     def _move(self) -> None:
         """Tell whoever waits for the next lease to lapse that it may be another one now."""
         if self.moved is not None:
             self.moved()
+
+    def _tell(self) -> None:
+        """Tell whoever listens that another ruleset is served, or the same one with other leases."""
+        for listener in list(self.listeners):
+            try:
+                listener()
+            except Exception as error:
+                self._reporter.trouble("listener", f"a listener failed: {type(error).__name__}")

@@ -1,112 +1,122 @@
-"""The walk of `run`: assigned variant, baseline, fallback. It ends with an answer, never with an exception."""
+"""The walk of `run`: assigned variant, baseline, fallback. It ends with an answer, never with an exception.
+
+Nothing here waits. `calls` (threads) and `acalls` (tasks) ask what to try next, try it, and say how it went.
+"""
 
 from __future__ import annotations
 
-import contextvars
-import math
-import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from rollout_client.breaker import Breaker
+from rollout_client.evaluation.answer import Evaluation
+from rollout_client.failure import FailureKind
 from rollout_client.outcome import Outcome
+from rollout_client.toolkit import Step, Toolkit
+from rollout_client.usage import Usage, usage_of
 
-ABANDONED = 64
-"""Calls of one client that may hang at the same time, each in a thread of its own, after their time was over."""
-
-
-class Calls:
-    """The calls of one client that have a timeout."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._abandoned = 0
-
-    def within(self, call: Callable[[Any], Any], value: Any, timeout: float) -> Any:
-        """Call in a thread that is left behind when the time is over.
-
-        Raises:
-            TimeoutError: no answer in time, or so many earlier calls still hang that this one is not begun.
-        """
-        if self._abandoned >= ABANDONED:
-            raise TimeoutError(f"not begun: {ABANDONED} earlier calls still hang")
-        results: list[Any] = []
-        errors: list[BaseException] = []
-        ended = left = False
-        context = contextvars.copy_context()
-
-        def work() -> None:
-            nonlocal ended
-            try:
-                results.append(context.run(call, value))
-            except BaseException as error:
-                errors.append(error)
-            with self._lock:
-                ended = True
-                self._abandoned -= left
-
-        thread = threading.Thread(target=work, name="rollout-client-call", daemon=True)
-        thread.start()
-        thread.join(timeout)
-        with self._lock:
-            left = not ended
-            self._abandoned += left
-        if errors:
-            raise errors[0]
-        if not results:
-            raise TimeoutError(f"no answer within {timeout} s")
-        return results[0]
-
-
-def bearable(timeout: object) -> float | None:
-    """Return the seconds that a thread can wait for, None for no timeout.
-
-    Raises:
-        ValueError: this is no number of seconds.
-    """
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout):
-        raise ValueError(f"a timeout is a number of seconds, not a {type(timeout).__name__}")
-    return max(0.0, min(timeout, threading.TIMEOUT_MAX))
+SOFT: frozenset[FailureKind | None] = frozenset({None, "low_confidence", "user_abandon"})
+"""What is no failure of the call: the answer was not sure, or whoever asked went away."""
 
 
 class Course(NamedTuple):
-    """What to try, in order: (variant, value) pairs, how good is good enough, and whom to tell of failures."""
+    """What `run` was asked for. Times are seconds, and None where there is no limit."""
 
-    steps: list[tuple[str | None, Any]]
     call: Callable[[Any], Any]
     fallback: Any
     timeout: float | None
     min_confidence: float | None
-    failed_call: Callable[[str, Exception], None]
-    calls: Calls
+    check: Callable[[Any], Any] | None
+    hedge_after: float | None
+    breaker: bool
 
 
-class Walked(NamedTuple):
-    """How it went: the outcome used, whether the assigned call failed, and whether something else answered."""
+class Walk:
+    """One walk. How the first step went is what counts for its arm, whatever answered in the end (intent to treat).
 
-    outcome: Outcome[Any]
-    failed: bool
-    fell_back: bool
+    Attributes:
+        course: what was asked for. outcome: the answer, None for as long as there is none. fell_back: it is not that of
+        the assigned variant. kind: why the assigned variant gave none, None when it did, or has not ended yet.
+    """
 
+    def __init__(self, course: Course, steps: Iterable[Step], told: Evaluation, kit: Toolkit) -> None:
+        self.course = course
+        self.outcome: Outcome[Any] | None = None
+        self.fell_back = False
+        self.kind: FailureKind | None = None
+        self._ahead = deque(steps)
+        self._assigned = self._ahead[0]
+        self._told = told
+        self._kit = kit
+        self._usages: list[Usage] = []
 
-def walk(course: Course) -> Walked:
-    """Try each step, then the fallback; a call fails by exception or timeout, low confidence only falls back."""
-    failed = False
-    for number, (variant, value) in enumerate(course.steps):
-        try:
-            if course.timeout is None:
-                given = course.call(value)
-            else:
-                given = course.calls.within(course.call, value, course.timeout)
-        except Exception as error:
-            failed = failed or number == 0
-            course.failed_call(f"the call with variant {variant}", error)
-            continue
+    def next(self) -> Step | None:
+        """Return what to try now, None when nothing is left. What a breaker cuts short has failed."""
+        while self._ahead:
+            step = self._ahead.popleft()
+            breaker = self._breaker(step)
+            if breaker is None or breaker.admits(self._kit.breakers.now()):
+                return step
+            self._fell(step, breaker.kind)
+        return None
+
+    def took(self, step: Step, given: Any) -> bool:
+        """Look at what a call returned; True when it is the answer."""
         outcome = given if isinstance(given, Outcome) else Outcome(given)
-        if _good_enough(outcome.confidence, course.min_confidence):
-            return Walked(outcome, failed, number > 0)
-    return Walked(Outcome(_fall_back(course)), failed, True)
+        response = outcome.value if outcome.response is None else outcome.response
+        used = usage_of(response)
+        if used is not None:
+            self._usages.append(used)
+        kind = self._kit.kind_in(response) if outcome.failure is None else outcome.failure
+        if kind is None and not self._passes(step, outcome.value):
+            kind = "schema_invalid"
+        if kind is None and not _good_enough(outcome.confidence, self.course.min_confidence):
+            kind = "low_confidence"
+        self._kit.feed(self._breaker(step), kind, self._told, step)
+        if kind is not None:
+            self._fell(step, kind)
+            return False
+        self.outcome = outcome
+        self.fell_back = step is not self._assigned
+        return True
+
+    def failed(self, step: Step, error: BaseException) -> None:
+        """Take note of a call that raised, or took too long."""
+        kind = self._kit.kind_of(error)
+        if isinstance(error, Exception):
+            self._kit.reporter.failed_call(f"the call with variant {step.variant}", error)
+        self._kit.feed(self._breaker(step), kind, self._told, step)
+        self._fell(step, kind)
+
+    def fallback_failed(self, error: Exception) -> None:
+        """Take note of a fallback that raised."""
+        self._kit.reporter.failed_call("the fallback", error)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what the attempt records: what the outcome says, and what it may not say for itself."""
+        own = {} if self.outcome is None else self.outcome.readable_metrics()
+        measured = self._kit.measure(self._usages)
+        # Without an answer the walk came to its end, or was cancelled on its way: before or after a failure.
+        fell_back = self.fell_back if self.outcome is not None else self.kind is not None
+        return measured | own | {"error_rate": self.kind not in SOFT, "fallback_rate": fell_back}
+
+    def _fell(self, step: Step, kind: FailureKind) -> None:
+        if step is self._assigned:
+            self.kind = kind
+
+    def _breaker(self, step: Step) -> Breaker | None:
+        return self._kit.breaker(self._told.flag, step.variant) if self.course.breaker else None
+
+    def _passes(self, step: Step, value: Any) -> bool:
+        if self.course.check is None:
+            return True
+        try:
+            said = self.course.check(value)
+            return said is None or bool(said)
+        except Exception as error:
+            self._kit.reporter.failed_call(f"the check of variant {step.variant}", error)
+            return False
 
 
 def _good_enough(confidence: float | None, least: float | None) -> bool:
@@ -116,13 +126,3 @@ def _good_enough(confidence: float | None, least: float | None) -> bool:
         return bool(confidence >= least)
     except Exception:  # whatever the call gave: an array, a NaN of Decimal
         return False
-
-
-def _fall_back(course: Course) -> Any:
-    if not callable(course.fallback):
-        return course.fallback
-    try:
-        return course.fallback()
-    except Exception as error:
-        course.failed_call("the fallback", error)
-        return None

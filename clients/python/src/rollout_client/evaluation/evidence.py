@@ -5,6 +5,8 @@ A flush costs the same for one event or a million and names no unit.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from rollout_client.evaluation.ruleset import SCHEMA, Arm
@@ -14,6 +16,8 @@ CELLS = 256
 REGISTERS = 1024
 """Registers of the unit sketch (HyperLogLog, p = 10)."""
 HIGHEST_RANK = 55
+MOST_ALERTS = 100
+"""Alerts in one batch."""
 
 Cells = dict[int, int]
 """Cell -> count."""
@@ -42,8 +46,31 @@ class ArmIncrement(msgspec.Struct, kw_only=True, omit_defaults=True):
     slots: dict[int, SlotIncrement] = msgspec.field(default_factory=dict)
 
 
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,100}\Z")]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something an operator should look at now: news, and no evidence, so it moves no test.
+
+    `kind` says what happened; `breaker_open` is a circuit breaker of one process that opened, and `failure` then the
+    kind of failure that opened it. `at` is in unix seconds.
+    """
+
+    flag: _Name
+    kind: _Name
+    at: float
+    variant: _Name | None = None
+    rollout: _Name | None = None
+    attempt: _Name | None = None
+    arm: Arm | None = None
+    failure: _Name | None = None
+
+
 class Batch(msgspec.Struct, kw_only=True):
-    """One flush of one process: both arms of an interval travel together; accepted or refused whole."""
+    """One flush of one process: both arms of an interval travel together; accepted or refused whole.
+
+    Alerts travel in batches of their own, at once: a flush of evidence must not be brought forward by an outcome.
+    """
 
     batch_id: str
     environment: str
@@ -51,6 +78,7 @@ class Batch(msgspec.Struct, kw_only=True):
     client: str
     attempts: dict[str, dict[Arm, ArmIncrement]] = msgspec.field(default_factory=dict)
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    alerts: list[Alert] = msgspec.field(default_factory=list)
     schema: int = SCHEMA
 
 
