@@ -98,9 +98,7 @@ def test_a_child_holds_no_connection_of_its_parent(service: Service, connect: Ca
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_lease_lapses_in_a_child_that_asks_nothing(
-    service: Service, connect: Callable[..., Client]
-) -> None:
+def test_a_lease_lapses_in_a_child_that_asks_nothing(service: Service, connect: Callable[..., Client]) -> None:
     service.serve(document(revision=2, lease_ms=400))
     client = connect()
     eventually(lambda: client.evaluate(FLAG, Context("user-1")).variant == "v8")

@@ -76,6 +76,9 @@ class _Native:
         self._began = self._ended = False
 
     def start(self) -> None:
+        # gevent makes a hub for each thread at its first need, and two that make theirs for the first time at once wait
+        # for each other for ever. From the second on, nothing is imported.
+        sys.modules["gevent"].get_hub()
         original("_thread", "start_new_thread")(self._run, ())
         self._began = True
 

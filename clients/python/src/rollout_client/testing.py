@@ -7,6 +7,7 @@ from rollout_client.testing import InMemoryClient, in_memory_client
 
 flags = pytest.fixture(in_memory_client)  # in conftest.py; nothing is registered by itself
 
+
 def test_an_outage_of_the_new_model_is_not_seen(flags: InMemoryClient) -> None:
     flags.set("support-answer", "v7", {"model": "small"})
     flags.set("support-answer", "v8", {"model": "large"}, baseline="v7")
