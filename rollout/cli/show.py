@@ -74,9 +74,15 @@ def _effect(estimates: dict[str, Any], reading: dict[str, Any]) -> Iterator[str]
     if found["lower"] is not None or found["upper"] is not None:
         size = "" if found["estimate"] is None else f" {found['estimate']:.4g}"
         ends = ", ".join("?" if found[end] is None else f"{found[end]:.4g}" for end in ("lower", "upper"))
-        yield f"            {form}{size} [{ends}], accepted {estimates['accepted']:.4g}"
+        wider = reading["gate_margin"]["widening"]
+        gate = f", {wider:.3g} times as much at this gate" if wider > 1.0 else ""
+        yield f"            {form}{size} [{ends}], accepted {estimates['accepted']:.4g}{gate}"
+    if reading["beyond"] is not None:
+        candidate, baseline = (f"{100 * share:.2f} %" for share in reading["beyond"])
+        yield f"            beyond {reading['threshold']:.4g}: candidate {candidate}, baseline {baseline}"
     harm = f"harm {reading['log_e_harm']:.2f} of {reading['harm_threshold']:.2f}"
-    gate = f"gate {reading['log_e_gate']:.2f} of {reading['gate_threshold']:.2f}"
+    gates = ", ".join(f"{name} {log_e:.2f}" for name, log_e in reading["gates"].items())
+    gate = f"gate {gates or format(reading['log_e_gate'], '.2f')} of {reading['gate_threshold']:.2f}"
     needed = reading["units_needed"]
     more = "" if needed is None else f", about {needed:.0f} more candidate requests"
     yield f"            evidence: {harm}, {gate}{more}"

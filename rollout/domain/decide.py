@@ -97,17 +97,30 @@ def progress(situation: Situation) -> Decision:
 
 
 def _on_breach(situation: Situation) -> Decision | None:
-    """The culprit's `on_breach`. A breach is acted on once; after a pause, another guardrail may still roll back."""
+    """The culprit's `on_breach`. A breach is acted on once; after a pause, another guardrail may still roll back.
+
+    It does so on proof of its own: what is latched is the breach of the one that paused.
+    """
     judgement, latched = situation.judgement, situation.state.breach
     if not judgement.breached:
         return None
+    readings = {reading.metric: reading for reading in judgement.readings}
     culprit = next(watch for watch in situation.watches if watch.metric == judgement.culprit)
-    if latched is not None and culprit.on_breach == "pause":
-        return None
-    reading = next(reading for reading in judgement.readings if reading.metric == culprit.metric)
+    if latched is not None:
+        proven = [
+            watch
+            for watch in situation.watches
+            if watch.role == "guardrail"
+            and watch.on_breach == "roll_back"
+            and readings[watch.metric].log_e_harm >= readings[watch.metric].harm_threshold
+        ]
+        if not proven:
+            return None
+        culprit = proven[0]
+    reading = readings[culprit.metric]
     how = "" if reading.log_e_harm >= reading.harm_threshold else " by the guardrails together, none alone"
     message = (
-        f"{culprit.metric} breach: {_arms(reading)} in this stage; evidence of harm beyond the margin "
+        f"{culprit.metric} breach: {_arms(reading)} since this attempt began; evidence of harm beyond the margin "
         f"{judgement.combined_max:.2f} >= {judgement.breach_threshold:.2f}{how}"
     )
     kind: DecisionKind = "pause" if culprit.on_breach == "pause" else "roll_back"
@@ -207,7 +220,7 @@ def _ceilings(situation: Situation) -> tuple[Reason, ...]:
         Reason(
             "ceiling",
             f"{watch.metric}: the candidate is beyond the ceiling of {watch.ceiling:g} now: "
-            f"{_level(over[watch.metric], over[watch.metric].candidate)}",
+            f"{_arms(over[watch.metric])}",
             watch.metric,
         )
         for watch in situation.watches
@@ -275,7 +288,9 @@ def _says(reading: Reading) -> str:
     match reading.verdict:
         case "undecided":
             needed = f", about {reading.units_needed:.0f} more candidate requests" if reading.units_needed else ""
-            return f"undecided: {numbers}; gate {reading.log_e_gate:.2f} < {reading.gate_threshold:.2f}{needed}"
+            gates = ", ".join(f"{name} {log_e:.2f}" for name, log_e in reading.gates.items())
+            shown = gates or f"{reading.log_e_gate:.2f}"
+            return f"undecided: {numbers}; gate {shown} < {reading.gate_threshold:.2f}{needed}"
         case "breach":
             return f"worse: {numbers}; evidence of harm {reading.log_e_harm:.2f} >= {reading.harm_threshold:.2f}"
         case "no_traffic":
@@ -295,7 +310,11 @@ def _says(reading: Reading) -> str:
 
 
 def _arms(reading: Reading) -> str:
-    return f"candidate {_level(reading, reading.candidate)}, baseline {_level(reading, reading.baseline)}"
+    said = f"candidate {_level(reading, reading.candidate)}, baseline {_level(reading, reading.baseline)}"
+    if reading.beyond is None or reading.threshold is None:
+        return said
+    candidate, baseline = (f"{100 * share:.2f} %" for share in reading.beyond)
+    return f"{said}; beyond {reading.threshold:.4g}: {candidate} and {baseline}"
 
 
 def _level(reading: Reading, arm: ArmNumbers) -> str:

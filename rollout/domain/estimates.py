@@ -2,8 +2,8 @@
 
 Made when somebody asks, from the totals that the evidence keeps; no decision reads them. The harm side of an interval
 is shown at alpha_rollback times the guardrail's share of the weights, the gate side at alpha_advance, and where a
-sharper e-process has decided, the interval agrees with it (`rollout.stats.interval.consistent`). It covers the present
-epoch.
+sharper e-process has decided about the same quantity, the interval agrees with it
+(`rollout.stats.interval.consistent`). Rates cover the present epoch, means and ratios the present attempt.
 """
 
 import math
@@ -39,6 +39,8 @@ from rollout.stats.ratio import ratio_estimate
 from rollout_client.evaluation.ruleset import Arm
 
 DIGITS = 9
+DECIDED_BY_WHAT_IS_SHOWN = ("proportion", "count_rate", "ratio")
+"""Of values the uncapped mean is shown, and capped means, quantiles and tails decide: their interval is left alone."""
 PARTS = 100.0
 """A rate is shown like a proportion of so small parts of exposure that one in a hundred or fewer has an event."""
 
@@ -87,7 +89,7 @@ def estimates_of(mine: GuardrailEvidence, watch: Watch, reading: Reading, audien
     estimate, interval = _effect(mine, watch, form, levels)
     candidate, baseline = (_level(mine, watch, arm, audience.alpha_gate) for arm in ARMS)
     accepted = _line(watch.margin, watch, form)
-    if interval is not None:
+    if interval is not None and watch.kind in DECIDED_BY_WHAT_IS_SHOWN:
         interval = consistent(
             interval,
             _line(watch.harm_margin, watch, form),
@@ -137,7 +139,7 @@ def _effect_on_means(
     strata: Sequence[MeansStratum], form: Form, levels: Levels, watch: Watch
 ) -> tuple[float | None, Interval | None]:
     interval = difference_of_means_interval if form == "difference" else ratio_of_means_interval
-    found = interval(strata, levels, watch.margin.size) if strata else None
+    found = interval(strata[-1:], levels, watch.margin.size) if strata else None
     if found is None:
         return None, None
     mean_t, mean_c = (_mean_of(arm) for arm in (strata[-1].candidate, strata[-1].baseline))

@@ -92,8 +92,8 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     harm bet by stage; `gate` that of each advance bet of the attempt `gate_attempt`, `gate_best` the largest log e of
     each gate. `cells` holds the present attempt, `past` the former ones by arm, `totals` all of them. `watermark`: the
     last minute already bet of a metric with maturity, `guesses` the history that each open minute is bet on. `staked`:
-    outcomes of the present attempt that were bet, by arm. `ceiling` is the detector's wealth, `uncovered` events that
-    still wait for their exposure.
+    outcomes that were bet, by arm; `per_unit` the most requests per unit that an attempt had. `ceiling` is the
+    detector's wealth, `uncovered` events that still wait for their exposure.
     """
 
     history: tuple[float, float] | None = None
@@ -112,6 +112,7 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     totals: dict[str, dict[Arm, list[float]]] = msgspec.field(default_factory=dict)
     carried: dict[str, Arms] = msgspec.field(default_factory=dict)
     staked: dict[Arm, float] = msgspec.field(default_factory=dict)
+    per_unit: float = 1.0
     ceiling: list[float] = msgspec.field(default_factory=list)
     uncovered: list[float] = msgspec.field(default_factory=list)
     watermark: int = 0
@@ -121,28 +122,40 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class AttemptEvidence(msgspec.Struct, kw_only=True):
-    """Exposure of one attempt: requests per arm, and first exposures for the sample-ratio test.
-
-    `first` holds the present attempt's by cell; of a former one `first_effect` is kept, the design effect they had.
-    """
+    """Exposure of one attempt: requests per arm, evaluated and started."""
 
     share: float
     exposures: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
     started: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
-    first_exposures: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
-    first_effect: float = 1.0
-    first: dict[Arm, dict[int, int]] = msgspec.field(default_factory=lambda: {"candidate": {}, "baseline": {}})
+
+
+class SampleRatio(msgspec.Struct, kw_only=True):
+    """First exposures of one stage, all its attempts together: units that return are the same randomisation.
+
+    `cells` holds the present stage's by cell; of a former one `effect` is kept, the design effect they had.
+    """
+
+    share: float
+    counts: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
+    effect: float = 1.0
+    cells: dict[Arm, dict[int, int]] = msgspec.field(default_factory=lambda: {"candidate": {}, "baseline": {}})
 
 
 class Evidence(msgspec.Struct, kw_only=True):
-    """All that was gathered in one epoch: a pure function of the increment log, stored only to save time."""
+    """All that was gathered in one epoch: a pure function of the increment log, stored only to save time.
+
+    `culprit` and `culprits` are those of the look that set `combined_max`.
+    """
 
     epoch: int = 0
     bets: int = 0
     attempts: dict[str, AttemptEvidence] = msgspec.field(default_factory=dict)
     metrics: dict[str, GuardrailEvidence] = msgspec.field(default_factory=dict)
     open_slots: dict[str, dict[int, dict[Arm, SlotIncrement]]] = msgspec.field(default_factory=dict)
+    samples: dict[int, SampleRatio] = msgspec.field(default_factory=dict)
     combined_max: float = 0.0
+    culprit: str = ""
+    culprits: tuple[str, ...] = ()
     srm_log_e: float = 0.0
     exposed_at: float = 0.0
 

@@ -20,6 +20,7 @@ from rollout.domain.evidence import (
     Evidence,
     GuardrailEvidence,
     Increments,
+    SampleRatio,
     added,
     merge_slot,
 )
@@ -99,29 +100,30 @@ def _next_epoch(evidence: Evidence, epoch: int) -> Evidence:
 
 
 def _count_exposures(evidence: Evidence, placed: tuple[Attempt, Arm], seen: SlotIncrement, tick: Round) -> None:
-    (attempt, arm), present = placed, placed[0].id == tick.current.id
+    attempt, arm = placed
     mine = evidence.attempts.get(attempt.id)
     if mine is None:
         mine = evidence.attempts[attempt.id] = AttemptEvidence(share=attempt.percentage / 100)
     mine.exposures[arm] += sum(seen.exposures.values())
     mine.started[arm] += sum(seen.started.values())
-    mine.first_exposures[arm] += sum(seen.first_exposures.values())
-    if present:
-        first = mine.first[arm]
+    sample = evidence.samples.setdefault(attempt.stage, SampleRatio(share=attempt.percentage / 100))
+    sample.counts[arm] += sum(seen.first_exposures.values())
+    if attempt.stage == tick.current.stage:
+        cells = sample.cells[arm]
         for cell, count in seen.first_exposures.items():
-            first[cell] = first.get(cell, 0) + count
+            cells[cell] = cells.get(cell, 0) + count
     if seen.exposures:
         evidence.exposed_at = tick.at
 
 
 def _close_former(evidence: Evidence, tick: Round) -> None:
-    """Of the first exposures of a former attempt, their design effect is kept, and no cells."""
-    for identifier, attempt in evidence.attempts.items():
-        if identifier != tick.current.id and any(attempt.first.values()):
-            cells = (attempt.first["candidate"], attempt.first["baseline"])
-            if 0.0 < attempt.share < 1.0:
-                attempt.first_effect = round(srm_design_effect(*cells, attempt.share), LOG_DECIMALS)
-            attempt.first = {"candidate": {}, "baseline": {}}
+    """Of the first exposures of a former stage, their design effect is kept, and no cells."""
+    for stage, sample in evidence.samples.items():
+        if stage != tick.current.stage and any(sample.cells.values()):
+            if 0.0 < sample.share < 1.0:
+                effect = srm_design_effect(sample.cells["candidate"], sample.cells["baseline"], sample.share)
+                sample.effect = round(effect, LOG_DECIMALS)
+            sample.cells = {"candidate": {}, "baseline": {}}
 
 
 def _awaited(seen: SlotIncrement, slow: Sequence[Watch]) -> SlotIncrement:
@@ -181,7 +183,6 @@ def _open_attempt(mine: GuardrailEvidence, kind: Kind, tick: Round) -> None:
     mine.gate_attempt, mine.log_e_gate = tick.current.id, 0.0
     mine.gate = [0.0] * sum(weights.size for weights in kind.gate_weights)
     mine.gate_best = [0.0] * len(kind.gate_weights)
-    mine.staked = {}
 
 
 def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: tuple[str, Arms]) -> None:
@@ -227,9 +228,9 @@ def _bet(mine: GuardrailEvidence, watch: Watch, tick: Round, placed: tuple[Attem
     factors = kind_of(watch).bet(mine, batch, tick.margins[watch.metric] if of_gate else None)
     wealth = mine.harm.get(attempt.stage, [0.0] * factors.harm.size)
     mine.harm[attempt.stage] = _kept(np.asarray(wealth) + factors.harm)
+    for arm in ARMS:
+        mine.staked[arm] = mine.staked.get(arm, 0.0) + kind_of(watch).amount(batch.of(arm))
     if factors.gate is not None:
-        for arm in ARMS:
-            mine.staked[arm] = mine.staked.get(arm, 0.0) + kind_of(watch).amount(batch.of(arm))
         mine.gate = _kept(np.asarray(mine.gate) + factors.gate)
 
 

@@ -11,6 +11,10 @@ from rollout.domain.watch import focus_level
 
 LONGEST_MATURITY = timedelta(hours=6)
 """Every open minute of a slow metric is part of the evidence that each look carries."""
+FINEST_OF_VALUES = 0.02
+"""Relative margin below which rounding to buckets could be taken for a change."""
+FURTHEST_FOCUS = 0.99
+"""Thresholds are frozen from 500 values: beyond the p99 fewer than five of them lie."""
 LONGEST_OF_VALUES = timedelta(minutes=30)
 """Of values a minute holds a histogram and sums by cell, some ten times as much as of a proportion."""
 OF_VALUES = ("mean", "quantile", "distribution")
@@ -49,6 +53,8 @@ def _focus_problems(item: Guardrail | Signal, metric: Metric, path: str) -> list
         level = focus_level(item.focus)
     except ValueError as error:
         return [Problem(path, str(error))]
+    if level is not None and not 1.0 - FURTHEST_FOCUS - 1e-9 <= level <= FURTHEST_FOCUS + 1e-9:
+        return [Problem(path, "lies between p1 and p99: thresholds are frozen from 500 values of the baseline")]
     if metric.kind == "quantile" and level is None:
         return [Problem(path, "say which quantile is meant, such as p95")]
     if metric.kind == "mean" and level is not None:
@@ -92,6 +98,8 @@ def _margin_problems(margin: MaxRegression, metric: Metric, path: str) -> list[P
 
 
 def _relative_problems(size: float, metric: Metric, path: str) -> list[Problem]:
+    if metric.kind in OF_VALUES and size < FINEST_OF_VALUES:
+        return [Problem(path, f"must be at least {FINEST_OF_VALUES:g}: values are known to buckets 1.1 % wide")]
     if metric.direction == "higher_is_better" and size >= 1:
         return [Problem(path, "must be below 1: what is good cannot fall by more than itself")]
     if metric.bounds is not None and metric.bounds[0] < 0:
@@ -105,5 +113,6 @@ def _ceiling_problems(ceiling: float, metric: Metric, path: str) -> list[Problem
         return [Problem(path, "a ratio per unit is judged against the baseline only; remove the ceiling")]
     low, high = (0.0, 1.0) if metric.kind == "proportion" else metric.bounds or (0.0, float("inf"))
     if not (isfinite(ceiling) and low < ceiling < high):
-        return [Problem(path, f"lies between {low:g} and {high:g}, in the units of {metric.key!r}")]
+        limits = f"above {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        return [Problem(path, f"must be {limits}, in the units of {metric.key!r}; not {ceiling:g}")]
     return []

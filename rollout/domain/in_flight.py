@@ -16,6 +16,7 @@ from rollout.domain.kinds.base import Floats
 from rollout.domain.kinds.proportion import history
 from rollout.domain.watch import Watch
 from rollout.stats.betting import Batch, settle
+from rollout.stats.design_effect import CELLS
 from rollout.stats.guess import mix_guesses
 from rollout.stats.in_flight import Side, Started, settled_against
 from rollout.stats.margin import Margin
@@ -31,11 +32,15 @@ Minutes = Mapping[int, Mapping[Arm, SlotIncrement]]
 
 
 class Open(NamedTuple):
-    """Open minutes in order: their slots, and the log factors of each for harm (M, 12) and for the gate (M, 6)."""
+    """Open minutes in order: their slots, and the log factors of each for harm (M, 12) and for the gate (M, 6).
+
+    `started` counts what was started in them by arm and cell, (2, 256): the candidate's first.
+    """
 
     slots: tuple[int, ...]
     harm: Floats
     gate: Floats
+    started: Floats
 
 
 def looks_ahead(watch: Watch) -> bool:
@@ -82,7 +87,17 @@ def open_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, gate
         columns = Batch(*(np.asarray(column)[:, None] for column in batch))
         return mix_guesses(settle(bets, columns), weights)
 
-    return Open(tuple(slots), factors("harm", watch.harm_margin), factors("advance", gate))
+    by_cell = np.stack([_by_cell(minutes, slots, arm) for arm in arms])
+    return Open(tuple(slots), factors("harm", watch.harm_margin), factors("advance", gate), by_cell)
+
+
+def _by_cell(minutes: Minutes, slots: Sequence[int], arm: Arm) -> Floats:
+    counts = np.zeros(CELLS)
+    for slot in slots:
+        found = minutes[slot].get(arm)
+        for cell, count in found.started.items() if found is not None else ():
+            counts[cell] += count
+    return counts
 
 
 def _started(minutes: Minutes, slot: int, arm: Arm, watch: Watch) -> Sequence[int]:

@@ -12,8 +12,9 @@ from typing import Literal
 import msgspec
 
 from rollout.domain import ceilings
-from rollout.domain.evidence import SECONDS_PER_SLOT, AttemptEvidence, Evidence, GuardrailEvidence
+from rollout.domain.evidence import SECONDS_PER_SLOT, Arms, Evidence, GuardrailEvidence
 from rollout.domain.kinds import kind_of
+from rollout.domain.kinds.value import Value
 from rollout.domain.plan import Analysis, PlanBody, percentage_of
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Role, Watch
@@ -21,7 +22,7 @@ from rollout.domain.weigh import Place, at_cut, weigh
 from rollout.stats.ceiling import is_exceeded
 from rollout.stats.combine import e_bh, log_weighted_mean
 from rollout.stats.margin import Margin
-from rollout.stats.mixture import log_tempered, rounded
+from rollout.stats.mixture import log_mixture, log_tempered, rounded
 from rollout.stats.planning import units_needed
 from rollout.stats.proportion import ADVANCE_WEIGHTS, ControlHistory
 from rollout.stats.samples import srm_design_effect, srm_log_e
@@ -44,8 +45,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One metric at one look: the verdict and the numbers behind it. Logs are natural, rounded to 1e-9.
 
     `late` counts outcomes that came after their minute was judged: shown, never bet. `awaits`: baseline outcomes still
-    needed before cap and thresholds are frozen. `over_ceiling`: the candidate's own level is shown to be beyond the
-    guardrail's ceiling, whatever the baseline does.
+    needed before cap and thresholds are frozen. `beyond`: shares of the candidate's and the baseline's values beyond
+    `threshold`, the baseline's frozen quantile or tail. `gates`: the largest log e of each gate, where a metric has
+    several. `over_ceiling`: the candidate's own level is shown to be beyond the guardrail's ceiling, whatever the
+    baseline does.
     """
 
     metric: str
@@ -64,6 +67,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     kind: MetricKind = "proportion"
     awaits: int = 0
     over_ceiling: bool = False
+    threshold: float | None = None
+    beyond: tuple[float, float] | None = None
+    gates: dict[str, float] = {}
 
     def amount(self, arm: ArmNumbers) -> float:
         """How much was observed in an arm: requests, values, exposure, or the denominator of a ratio."""
@@ -116,10 +122,13 @@ def judge(evidence: Evidence, look: Look) -> Judgement:
     log_es, combined = _combined(enforcing, cuts)
     for watch, log_e in zip(enforcing, log_es, strict=True):
         evidence.metrics[watch.metric].log_e_harm = log_e
-    evidence.combined_max = max(evidence.combined_max, combined)
+    if enforcing and (combined > evidence.combined_max or not evidence.culprit):
+        evidence.combined_max = max(evidence.combined_max, combined)
+        evidence.culprit = _culprit(enforcing, log_es)
+        evidence.culprits = _named(enforcing, e_bh(log_es, look.plan.analysis.alpha_rollback))
     threshold = math.log(1 / look.plan.analysis.alpha_rollback)
     breached = bool(enforcing) and evidence.combined_max >= threshold
-    evidence.srm_log_e = max(evidence.srm_log_e, _sample_ratio(evidence))
+    evidence.srm_log_e = max(evidence.srm_log_e, _sample_ratio(evidence, place.stages))
     gathered = evidence.attempts.get(attempt.id)
     exposures = gathered.exposures if gathered else {"candidate": 0, "baseline": 0}
     return Judgement(
@@ -127,8 +136,8 @@ def judge(evidence: Evidence, look: Look) -> Judgement:
         combined=combined,
         combined_max=evidence.combined_max,
         breach_threshold=rounded(threshold),
-        culprit=_culprit(enforcing, log_es) if breached else None,
-        culprits=_named(enforcing, e_bh(log_es, look.plan.analysis.alpha_rollback)) if breached else (),
+        culprit=evidence.culprit if breached else None,
+        culprits=evidence.culprits if breached else (),
         srm_log_e=evidence.srm_log_e,
         srm_alarm=evidence.srm_log_e >= math.log(1 / look.plan.analysis.alpha_srm),
         units=look.units,
@@ -166,19 +175,15 @@ def _place(evidence: Evidence, look: Look) -> Place:
     )
 
 
-def _sample_ratio(evidence: Evidence) -> float:
-    """SRM e-process: product over attempts, each tempered by the design effect of its first exposures."""
-    total = 0.0
-    for attempt in evidence.attempts.values():
-        candidate, baseline = attempt.first_exposures["candidate"], attempt.first_exposures["baseline"]
-        if 0 < attempt.share < 1 and (candidate or baseline):
-            effect = max(attempt.first_effect, srm_design_effect(*_first(attempt), attempt.share))
-            total += srm_log_e(candidate, baseline, attempt.share) / effect
-    return rounded(total)
-
-
-def _first(attempt: AttemptEvidence) -> tuple[dict[int, int], dict[int, int]]:
-    return attempt.first["candidate"], attempt.first["baseline"]
+def _sample_ratio(evidence: Evidence, stages: int) -> float:
+    """SRM e-process: the mean over stages, since units return, each tempered by the D of its first exposures."""
+    log_es = [0.0] * stages
+    for stage, sample in evidence.samples.items():
+        candidate, baseline = sample.counts["candidate"], sample.counts["baseline"]
+        if 0 < sample.share < 1 and (candidate or baseline):
+            now = srm_design_effect(sample.cells["candidate"], sample.cells["baseline"], sample.share)
+            log_es[stage] = srm_log_e(candidate, baseline, sample.share) / max(sample.effect, now)
+    return rounded(log_mixture(log_es, [1.0 / stages] * stages))
 
 
 def _named(enforcing: Sequence[Watch], indices: Sequence[int]) -> tuple[str, ...]:
@@ -214,9 +219,34 @@ def _reading(evidence: Evidence, watch: Watch, look: Look, *, breached: bool) ->
         late=mine.late,
         units_needed=_needed(mine, watch, look, (candidate, baseline), gate_threshold),
         awaits=kind_of(watch).awaits(mine),
+        threshold=mine.calibration.gate if mine.calibration is not None else None,
+        beyond=_beyond(mine, watch, attempt.id),
+        gates=_gates(mine, watch),
         over_ceiling=bool(mine.ceiling) and is_exceeded(mine.ceiling, ceilings.ALPHA),
     )
     return msgspec.structs.replace(reading, verdict=_verdict(reading, watch, evidence, look, breached=breached))
+
+
+def _gates(mine: GuardrailEvidence, watch: Watch) -> dict[str, float]:
+    kind = kind_of(watch)
+    names = kind.test.gates if isinstance(kind, Value) else ()
+    return dict(zip(names, mine.gate_best, strict=False)) if len(names) > 1 else {}
+
+
+def _beyond(mine: GuardrailEvidence, watch: Watch, attempt: str) -> tuple[float, float] | None:
+    """Shares beyond the frozen threshold, the last score of a value's cells; None before clients count them."""
+    kind = kind_of(watch)
+    if not isinstance(kind, Value) or not kind.watches_threshold:
+        return None
+    arms = mine.cells.get(attempt, Arms())
+    counted = [sum(numbers[0] for numbers in arm.cells.values()) for arm in (arms.candidate, arms.baseline)]
+    if not all(counted):
+        return None
+    shares = [
+        sum(numbers[-1] for numbers in arm.cells.values()) / n
+        for arm, n in zip((arms.candidate, arms.baseline), counted, strict=True)
+    ]
+    return rounded(shares[0]), rounded(shares[1])
 
 
 def _numbers(totals: Sequence[float]) -> ArmNumbers:
@@ -238,7 +268,7 @@ def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, 
         return "no_traffic"
     seen = [reading.amount(arm) > 0 for arm in (reading.candidate, reading.baseline)]
     if not any(seen):
-        not_due_yet = awaited and now - look.attempts[-1].opened_at.timestamp() <= awaited + SECONDS_PER_SLOT
+        not_due_yet = now - look.attempts[-1].opened_at.timestamp() <= awaited + SECONDS_PER_SLOT
         return "insufficient" if not_due_yet else "no_data"
     if not all(seen) or reading.awaits:
         return "insufficient"

@@ -13,7 +13,7 @@ from rollout.domain.kinds import Kind, kind_of
 from rollout.domain.kinds.ratio import attempt_cells, stage_cells
 from rollout.domain.watch import Watch
 from rollout.stats.combine import log_late_start
-from rollout.stats.design_effect import Clusters, design_effects
+from rollout.stats.design_effect import Clusters, design_effects, requests_per_unit
 from rollout.stats.in_flight import wealth_by_cut
 from rollout.stats.margin import Margin
 from rollout.stats.mixture import LOG_DECIMALS, log_tempered, rounded
@@ -21,8 +21,8 @@ from rollout.stats.ratio import merge_stages, ratio_advance_log_e, ratio_harm_lo
 
 Floats = NDArray[np.float64]
 
-ENOUGH_EVENTS = 10
-"""Effective events, and non-events, that an arm needs before its cells can tell how outcomes cluster."""
+ENOUGH_EVENTS = 30
+"""Cells that an arm's events, and its non-events, must rest on before they can tell how outcomes cluster."""
 COVERED = 0.5
 """Part of the outcomes that must have cells: clients count by thresholds only once they have heard of them."""
 
@@ -77,11 +77,16 @@ def _weigh_ratio(mine: GuardrailEvidence, watch: Watch, gate: Margin, place: Pla
 def _weigh_bets(mine: GuardrailEvidence, kind: Kind, place: Place, ahead: Open | None) -> list[tuple[int, float]]:
     own = mine.cells.get(place.attempt, Arms())
     present = [kind.clusters(own.of(arm)) for arm in ARMS]
-    effects = _rounded_effects(*(pooled(mine, kind, arm, now) for arm, now in zip(ARMS, present, strict=True)))
+    pool = [pooled(mine, kind, arm, now) for arm, now in zip(ARMS, present, strict=True)]
+    if place.units:
+        mine.per_unit = max(mine.per_unit, rounded(place.requests / place.units))
+    least = _least(mine, kind, pool, ahead)
+    effects = _rounded_effects(pool, least)
     mine.design_effect = float(effects.max(initial=1.0))
-    per_unit = max(1.0, place.requests / max(1, place.units))
-    covered = _is_covered(mine, place)
-    harm_effects, _ = kind.tempering(effects if covered else np.maximum(effects, per_unit))
+    few = min(kind.effective(own.of(arm)) for arm in ARMS) < ENOUGH_EVENTS
+    if not _is_covered(mine, kind, pool, ahead) or (few and not mine.past):
+        effects = np.maximum(effects, least)
+    harm_effects, _ = kind.tempering(effects)
     cuts = [(0, _harm(mine.harm, kind, harm_effects, place))]
     if ahead is not None:
         bet = np.asarray(mine.harm.get(place.stage, [0.0] * ahead.harm.shape[1]))
@@ -89,11 +94,27 @@ def _weigh_bets(mine: GuardrailEvidence, kind: Kind, place: Place, ahead: Open |
             cuts.append((slot, _harm({**mine.harm, place.stage: wealth.tolist()}, kind, harm_effects, place)))
     mine.log_e_harm = max(log_e for _, log_e in cuts)
     if mine.gate_attempt == place.attempt and mine.gate:
-        at_gate = np.maximum(effects, _rounded_effects(*present)) if mine.past else effects
-        if not covered or min(kind.effective(own.of(arm)) for arm in ARMS) < ENOUGH_EVENTS * per_unit:
-            at_gate = np.maximum(at_gate, per_unit)
+        at_gate = np.maximum(effects, _rounded_effects(present, least)) if mine.past else effects
+        if few:
+            at_gate = np.maximum(at_gate, least)
         _weigh_gates(mine, kind, kind.tempering(at_gate)[1], ahead)
     return cuts
+
+
+def _least(mine: GuardrailEvidence, kind: Kind, pool: Sequence[Clusters], ahead: Open | None) -> float:
+    """Requests per unit: what D is while cells cannot tell, as if all requests of a unit repeated its first.
+
+    Few events cannot show how they cluster, nor can outcomes without cells: with sticky units that always or never
+    fail, an attempt without a failure looks like no clustering at all (decision record 0005).
+    """
+    if not kind.counts_requests:
+        return mine.per_unit
+    counts = [arm.counts for arm in pool]
+    if ahead is not None:
+        counts = [n + more for n, more in zip(counts, ahead.started, strict=True)]
+    if not all(n.any() for n in counts):
+        return mine.per_unit
+    return max(mine.per_unit, *(rounded(requests_per_unit(n)) for n in counts))
 
 
 def _harm(harm: Mapping[int, list[float]], kind: Kind, effects: Floats, place: Place) -> float:
@@ -115,9 +136,10 @@ def by_start(starts: Sequence[tuple[int, float]], stage: int) -> list[float]:
     return result
 
 
-def _rounded_effects(candidate: Clusters, baseline: Clusters) -> Floats:
+def _rounded_effects(arms: Sequence[Clusters], unknown: float) -> Floats:
     """The design effect of each score, at the precision that a replay can repeat."""
-    return np.round(design_effects(candidate, baseline), LOG_DECIMALS)
+    candidate, baseline = arms
+    return np.round(design_effects(candidate, baseline, unknown), LOG_DECIMALS)
 
 
 def _weigh_gates(mine: GuardrailEvidence, kind: Kind, effects: Floats, ahead: Open | None) -> None:
@@ -132,13 +154,12 @@ def _weigh_gates(mine: GuardrailEvidence, kind: Kind, effects: Floats, ahead: Op
     mine.log_e_gate = min(mine.gate_best)
 
 
-def _is_covered(mine: GuardrailEvidence, place: Place) -> bool:
-    """Whether enough of the present outcomes have cells to say how they cluster.
-
-    Few events cannot show how they cluster, nor can outcomes without cells: every request of a unit is then taken to
-    repeat its first, D is at least the requests per unit. (With sticky units that always or never fail, an attempt
-    without a failure looks like no clustering at all: decision record 0005.)
-    """
-    own = mine.cells.get(place.attempt, Arms())
-    counted = {arm: sum(numbers[0] for numbers in own.of(arm).cells.values()) for arm in ARMS}
-    return all(counted[arm] >= COVERED * mine.staked.get(arm, 0.0) for arm in ARMS)
+def _is_covered(mine: GuardrailEvidence, kind: Kind, pool: Sequence[Clusters], ahead: Open | None) -> bool:
+    """Whether enough of what is bet or looked at has cells that say how its outcomes cluster."""
+    if not kind.counts_requests:
+        return True
+    for index, arm in enumerate(ARMS):
+        looked_at = float(ahead.started[index].sum()) if ahead is not None else 0.0
+        if float(pool[index].counts.sum()) < COVERED * (mine.staked.get(arm, 0.0) + looked_at):
+            return False
+    return True

@@ -93,7 +93,34 @@ def rate_clusters(exposure: ArrayLike, events: ArrayLike) -> Clusters:
     return Clusters(1e6 * e, (x - seen / total * e)[:, None], np.array([seen]), np.array([seen + 0.5]))
 
 
-def design_effects(candidate: Clusters, baseline: Clusters) -> Floats:
+def requests_per_unit(counts: ArrayLike) -> float:
+    """How many requests the unit of a request makes, on average over requests; at least 1. From the cells alone.
+
+    C/(C-1) sum_c (n_c - N/C)^2 / N over all C = 256 cells: units fall into cells at random, so its expectation is
+    sum_u m_u^2 / sum_u m_u for units with m_u requests. Heavy units count by what they weigh, which the mean number of
+    requests hides.
+
+    Args:
+        counts: observations of each cell, shape (256,).
+    """
+    n = np.asarray(counts, np.float64)
+    total = float(n.sum())
+    if total <= 0.0:
+        return 1.0
+    return max(1.0, CELLS / (CELLS - 1.0) * float(np.square(n - total / CELLS).sum()) / total)
+
+
+def support(sums: ArrayLike) -> float:
+    """The effective number of cells that a sum rests on, (sum x)^2 / sum x^2 (Kish, Survey Sampling, 1965).
+
+    Rare independent events: their number. All of one unit: 1, however many they are.
+    """
+    x = np.asarray(sums, np.float64)
+    squares = float(np.square(x).sum())
+    return float(x.sum()) ** 2 / squares if squares > 0.0 else 0.0
+
+
+def design_effects(candidate: Clusters, baseline: Clusters, unknown: float = 1.0) -> Floats:
     """D >= 1 for each score, shape (J,), by which log e of the bets on it is to be divided.
 
     Per arm D = max(1, C/(C-1) sum_cells residual^2 / (N/(N-1) independent)), C being the number of cells in use and N
@@ -102,7 +129,7 @@ def design_effects(candidate: Clusters, baseline: Clusters) -> Floats:
     of the difference of means.
 
     An arm that cannot tell (one cell only; or all its outcomes equal) borrows the D of the other arm, since
-    units are randomised and return equally often; if neither can tell, D is 1. An arm with no two
+    units are randomised and return equally often; if neither can tell, D is `unknown`. An arm with no two
     observations in one cell has nothing to correlate: D is 1. So a catastrophe is judged at once: ten
     requests that all fail are divided by 1 if the cells differ, otherwise by what the baseline shows. Below
     some fifty units D is noisy: a single coincidence of two failures in one cell can double it for a
@@ -112,7 +139,9 @@ def design_effects(candidate: Clusters, baseline: Clusters) -> Floats:
     effect_t, effect_c = _borrowed(effect_t, effect_c), _borrowed(effect_c, effect_t)
     total = part_t + part_c
     weighted = (part_t * effect_t + part_c * effect_c) / np.where(total > 0.0, total, 1.0)
-    return np.where((total > 0.0) & ~np.isnan(weighted), np.maximum(weighted, 1.0), 1.0)
+    silent = np.isnan(effect_t) & np.isnan(effect_c) & (total > 0.0)
+    known = (total > 0.0) & ~np.isnan(weighted)
+    return np.where(known, np.maximum(weighted, 1.0), np.where(silent, max(unknown, 1.0), 1.0))
 
 
 def design_effect(attempts: Sequence[ArmsCells]) -> float:

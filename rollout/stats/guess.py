@@ -10,7 +10,7 @@ the weighted mean of the e-factors of the guesses.
 
 Valid: guesses and weights depend on earlier batches only, and given the past a mean of e-variables with
 fixed weights is an e-variable. Strong: the first batch costs at most log(1 / prior weight) against the
-right guess (0.4 nats for rare errors, at most 2.8), and after some ten outcomes the weights have settled.
+right guess (0.5 nats for rare errors, at most 2.7), and after some ten outcomes the weights have settled.
 Nothing is thrown away, so a catastrophe in the very first batch still counts. From YOUNG outcomes on, the
 four agree, and one is kept.
 """
@@ -24,7 +24,7 @@ YOUNG = 200.0  # baseline outcomes after which one guess is enough
 # One prior per column: rare events, events of a few per cent, of a third or more, and near certainty.
 CENTRES = np.array([0.01, 0.1, 0.4, 0.9])
 STRENGTHS = np.array([50.0, 10.0, 4.0, 10.0])  # pseudo-observations
-PRIOR_WEIGHTS = np.array([0.7, 0.12, 0.12, 0.06])
+PRIOR_WEIGHTS = np.array([0.62, 0.14, 0.17, 0.07])
 JEFFREYS = 0.5
 SMALLEST_WEIGHT = 1e-300  # keeps the logarithm of an underflowed weight finite
 

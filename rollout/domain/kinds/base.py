@@ -29,6 +29,8 @@ class Kind(Protocol):
     """Prior weights of the bets of each gate; every gate must pass."""
     scores: int
     """Scores that the cells carry for the design effect."""
+    counts_requests: bool
+    """Whether the n of a cell is a number of requests."""
     keeps_stage: bool
     """Whether the cells of all attempts of a stage are judged together."""
 
@@ -54,7 +56,7 @@ class Kind(Protocol):
         """The arm's cells, as the design effect reads them."""
 
     def effective(self, arm: ArmSums) -> float:
-        """Outcomes that can show how they cluster, in the arm's cells: the rarer of events and non-events."""
+        """How many cells the rarer of events and non-events rests on (`design_effect.support`)."""
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """The design effect of each harm bet and of each gate bet, from that of each score."""

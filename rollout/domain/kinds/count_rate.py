@@ -12,7 +12,7 @@ from rollout.stats.count_rate import (
     guess_rate,
     harm_log_factors,
 )
-from rollout.stats.design_effect import Clusters, rate_clusters
+from rollout.stats.design_effect import Clusters, rate_clusters, support
 from rollout.stats.margin import Margin
 from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
@@ -27,6 +27,7 @@ class CountRate:
     harm_weights = HARM_WEIGHTS
     gate_weights: tuple[Floats, ...] = (ADVANCE_WEIGHTS,)
     scores = 1
+    counts_requests = False
     keeps_stage = False
 
     def __init__(self, watch: Watch) -> None:
@@ -73,8 +74,8 @@ class CountRate:
         return rate_clusters(counts, sums[:, 0])
 
     def effective(self, arm: ArmSums) -> float:
-        """Events."""
-        return sum(v[1] for v in arm.cells.values())
+        """Of the events."""
+        return support([v[1] for v in arm.cells.values()])
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """The same for all bets."""

@@ -5,7 +5,7 @@ import numpy as np
 from rollout.domain.evidence import Arms, ArmSums, GuardrailEvidence
 from rollout.domain.kinds.base import Factors, Floats, dense
 from rollout.domain.watch import Watch
-from rollout.stats.design_effect import Clusters, clusters
+from rollout.stats.design_effect import Clusters, clusters, support
 from rollout.stats.margin import Margin
 from rollout.stats.proportion import (
     ADVANCE_WEIGHTS,
@@ -24,6 +24,7 @@ class Proportion:
     harm_weights = HARM_WEIGHTS
     gate_weights: tuple[Floats, ...] = (ADVANCE_WEIGHTS,)
     scores = 1
+    counts_requests = True
     keeps_stage = False
 
     def __init__(self, watch: Watch) -> None:
@@ -73,9 +74,9 @@ class Proportion:
         return clusters(counts, sums, [float(sums.sum())], binary=True)
 
     def effective(self, arm: ArmSums) -> float:
-        """The rarer of events and non-events."""
-        n, x = sum(v[0] for v in arm.cells.values()), sum(v[1] for v in arm.cells.values())
-        return min(x, n - x)
+        """Of events or of non-events, whichever rests on fewer."""
+        events = [v[1] for v in arm.cells.values()]
+        return min(support(events), support([v[0] - v[1] for v in arm.cells.values()]))
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """The same for all bets."""

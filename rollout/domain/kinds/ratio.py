@@ -18,6 +18,7 @@ class RatioPerUnit:
     harm_weights: Floats = np.zeros(0)
     gate_weights: tuple[Floats, ...] = ()
     scores = 0
+    counts_requests = False
     keeps_stage = True
 
     def __init__(self, watch: Watch) -> None:

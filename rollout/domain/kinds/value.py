@@ -16,7 +16,7 @@ from rollout.domain.kinds.base import Factors, Floats, dense
 from rollout.domain.watch import Watch
 from rollout.stats import values
 from rollout.stats.calibration import Calibration
-from rollout.stats.design_effect import Clusters, clusters
+from rollout.stats.design_effect import Clusters, clusters, support
 from rollout.stats.histogram import Histogram
 from rollout.stats.margin import Margin
 from rollout.stats.past_values import faded, grouped
@@ -31,6 +31,7 @@ PARTS = 1000.0
 class Value:
     """Compares the arms' histograms; exactly valid for what was frozen (`rollout.stats.values`)."""
 
+    counts_requests = True
     keeps_stage = False
 
     def __init__(self, watch: Watch) -> None:
@@ -39,8 +40,8 @@ class Value:
         self.harm_weights = values.harm_weights(self.test)
         self.gate_weights = tuple(values.GATE_WEIGHTS[gate] for gate in self.test.gates)
         self._scores = [family for family in self.test.families if family != "log"]
-        self._has_threshold_gate = self.test.gates != ("mean",)
-        self.scores = len(self._scores) + self._has_threshold_gate
+        self.watches_threshold = self.test.gates != ("mean",)
+        self.scores = len(self._scores) + self.watches_threshold
 
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The values that arrived, and of those that were counted by what is frozen, the scores."""
@@ -101,10 +102,10 @@ class Value:
         return clusters(counts, sums, arm.squares or [0.0] * self.scores)
 
     def effective(self, arm: ArmSums) -> float:
-        """Values beyond the gate's threshold; where it has none a third of all: thirty values are worth ten events."""
-        if self._has_threshold_gate:
-            return sum(numbers[-1] for numbers in arm.cells.values())
-        return sum(numbers[0] for numbers in arm.cells.values()) / 3.0
+        """Of the values beyond the gate's threshold; where it has none of a third of all, a mean needing more."""
+        if self.watches_threshold:
+            return support([numbers[-1] for numbers in arm.cells.values()])
+        return support([numbers[0] for numbers in arm.cells.values()]) / 3.0
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """Each family by the effect of its own score; the log score by the larger of the value's and the body's."""
@@ -142,7 +143,7 @@ class Value:
 
     def _published(self, frozen: Calibrated) -> Frozen:
         """What clients count by: every threshold once, from mild to extreme."""
-        mean_only = self.test.kind == "mean" and not self._has_threshold_gate
+        mean_only = self.test.kind == "mean" and not self.watches_threshold
         named = [] if mean_only else [*frozen.ladder, frozen.gate]
         named += frozen.body if self.test.kind == "distribution" else ()
         thresholds = tuple(sorted(set(named), reverse=self.watch.direction == "higher_is_better"))
@@ -153,7 +154,7 @@ class Value:
         at = {threshold: place for place, threshold in enumerate(published.thresholds)}
         of = {"body": frozen.body, "ladder": frozen.ladder}
         places = [None if s == "mean" else sorted(at[t] for t in dict.fromkeys(of[s])) for s in self._scores]
-        return [*places, [at[frozen.gate]]] if self._has_threshold_gate else places
+        return [*places, [at[frozen.gate]]] if self.watches_threshold else places
 
 
 def _kind(watch: Watch) -> values.ValueKind:

@@ -87,8 +87,11 @@ def test_a_latched_breach_is_not_acted_on_twice_but_a_harder_one_is() -> None:
     paused = transition.pause(running, at(1), "quality breach", latched)
     same = judgement(reading("breach", "quality"), reading("pass"), culprit="quality")
     assert codes(situation(same, state=paused, guardrails=guardrails)) == ("hold", ["paused"])
-    harder = judgement(reading("breach", "quality"), reading("breach"), culprit="error_rate")
+    proven = msgspec.structs.replace(reading("breach"), log_e_harm=6.0)
+    harder = judgement(reading("breach", "quality"), proven, culprit="quality")
     assert codes(situation(harder, state=paused, guardrails=guardrails)) == ("roll_back", ["breach"])
+    recovered = judgement(reading("undecided", "quality"), reading("undecided"), culprit="error_rate")
+    assert codes(situation(recovered, state=paused, guardrails=guardrails)) == ("hold", ["paused"]), "not proven itself"
 
 
 def test_a_killed_flag_pauses_whatever_the_evidence_says() -> None:

@@ -36,7 +36,8 @@ class Service:
         slot, added = FIRST + now // 60, {arm: ArmIncrement() for arm in self.rates}
         for arm, rate in self.rates.items():
             failed = self.rng.random(requests) < rate
-            added[arm].slots[slot] = SlotIncrement(exposures={7: requests}, started={7: requests})
+            cells = {int(cell): 1 for cell in self.rng.choice(256, requests, replace=False)}
+            added[arm].slots[slot] = SlotIncrement(exposures=dict(cells), started=dict(cells))
             self.flying += [(now + self.delays[arm][int(x)], arm, slot, bool(x)) for x in failed]
         landed = [flight for flight in self.flying if flight[0] <= now]
         self.flying = [flight for flight in self.flying if flight[0] > now]

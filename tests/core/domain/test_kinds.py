@@ -164,7 +164,6 @@ def test_late_data_of_a_former_attempt_are_harm_under_its_stage_and_never_in_the
     own = mine(evidence)
     assert own.gate_attempt == "at_2"
     assert own.gate == [0.0] * sum(weights.size for weights in world.kind.gate_weights)
-    assert own.staked == {}
     assert "at_2" not in own.cells
     if kind != "ratio":
         assert set(own.harm) == {0}
