@@ -1,5 +1,6 @@
 """The verbs every kind of metric has."""
 
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -66,5 +67,6 @@ def dense(cells: dict[int, list[float]], width: int) -> tuple[Floats, Floats]:
     """Counts (256,) and sums (256, width) of sparse cells [n, sums...]."""
     rows = np.zeros((CELLS, 1 + width))
     if cells:
-        rows[list(cells)] = list(cells.values())
+        flat = np.fromiter(chain.from_iterable(cells.values()), np.float64, len(cells) * (1 + width))
+        rows[np.fromiter(cells, np.intp, len(cells))] = flat.reshape(-1, 1 + width)
     return rows[:, 0], rows[:, 1:]

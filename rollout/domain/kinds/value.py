@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rollout.domain.evidence import Arms, ArmSums, Calibrated, CellCounts, GuardrailEvidence, added
+from rollout.domain.evidence import Arms, ArmSums, Calibrated, CellCounts, GuardrailEvidence
 from rollout.domain.kinds.base import Factors, Floats, dense
 from rollout.domain.watch import Watch
 from rollout.stats import values
@@ -45,10 +45,9 @@ class Value:
 
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The values that arrived, and of those that were counted by what is frozen, the scores."""
-        totals: list[float] = []
-        for numbers in increment.cells.values():
-            totals = added(totals, numbers[: self._base])
-        wire = {cell: numbers[self._base :] for cell, numbers in increment.cells.items() if len(numbers) > self._base}
+        base = self._base
+        totals = [sum(column) for column in zip(*(numbers[:base] for numbers in increment.cells.values()), strict=True)]
+        wire = {cell: numbers[base:] for cell, numbers in increment.cells.items() if len(numbers) > base}
         cells, squares = self._scored(mine, wire)
         return ArmSums(cells=cells, squares=squares, histogram=dict(increment.histogram), totals=totals)
 
