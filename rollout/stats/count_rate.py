@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from rollout.stats.design_effect import CELLS
+from rollout.stats.design_effect import CELLS, design_effects, no_clusters, rate_clusters
 from rollout.stats.guess import mix_guesses
 from rollout.stats.margin import Direction, Margin, NullLine, null_line
 from rollout.stats.proportion import ADVANCE_FRACTIONS, FURTHEST_BETTER, HARM_LAMBDAS
@@ -236,25 +236,13 @@ class ArmsExposedCells:
     baseline: ExposedCells
 
 
-@dataclass(frozen=True, slots=True)
-class _Arm:
-    """One arm over all attempts: its own D (None if its cells cannot tell) and its part in var(rate_t - rate_c)."""
-
-    effect: float | None
-    variance: float
-
-
 def rate_design_effect(attempts: Sequence[ArmsExposedCells]) -> float:
     """D >= 1, by which log e of the whole of `attempts` is to be divided: how much more than Poisson counts vary.
 
-    Per arm D = max(1, C/(C-1) sum_cells r^2 / sum e lambda) with residuals r = x - lambda e, lambda the rate of the
-    arm *in that attempt*, summed over attempts within a cell because a unit is always in the same cell; C is the
-    number of cells in use. The arms are weighted by their parts in the variance of the difference of rates, from
-    counts raised by half an event so that an arm without events keeps its weight. See `design_effect`.
-
-    An arm that cannot tell (one cell or one event only) borrows the D of the other arm; if neither can tell, D is
-    1. An arm with no two events in one cell shows no clumps: D is 1. So a catastrophe spread over units is judged
-    at once, and a burst of a single unit is not taken for one.
+    `design_effect.design_effects` of `design_effect.rate_clusters`: residuals x - lambda e with lambda the rate of the
+    arm *in that attempt*, summed over attempts within a cell because a unit is always in the same cell, against the
+    variance of Poisson counts. An arm with one event or none borrows the D of the other arm; if neither can tell, D
+    is 1.
 
     Args:
         attempts: the cells of every attempt that the log e covers, in any order.
@@ -262,15 +250,11 @@ def rate_design_effect(attempts: Sequence[ArmsExposedCells]) -> float:
     Raises:
         ValueError: if a cell is not 0 to 255, or holds a number that is negative or not finite.
     """
-    candidate = _arm([attempt.candidate for attempt in attempts])
-    baseline = _arm([attempt.baseline for attempt in attempts])
-    known = [arm.effect for arm in (candidate, baseline) if arm.effect is not None]
-    total = candidate.variance + baseline.variance
-    if not known or total == 0.0:
-        return 1.0
-    borrowed = known[0]  # used only where one arm is unknown, and then the other's is the first
-    weighted = sum(arm.variance * (borrowed if arm.effect is None else arm.effect) for arm in (candidate, baseline))
-    return max(1.0, weighted / total)
+    candidate, baseline = no_clusters(1), no_clusters(1)
+    for attempt in attempts:
+        candidate = candidate + rate_clusters(*_columns(attempt.candidate))
+        baseline = baseline + rate_clusters(*_columns(attempt.baseline))
+    return float(design_effects(candidate, baseline)[0])
 
 
 def _bet(
@@ -317,32 +301,8 @@ def _stake(scaled_t: Floats, e_c: Floats, g: Floats, L: Floats, delta: float) ->
     return np.clip(B, -LARGEST_STAKE * scaled_t, LARGEST_STAKE * e_c)
 
 
-def _arm(attempts: Sequence[ExposedCells]) -> _Arm:
-    residuals, exposures, counts = np.zeros(CELLS), np.zeros(CELLS), np.zeros(CELLS)
-    poisson = raised = 0.0
-    for cells in attempts:
-        index, exposure, events = _columns(cells)
-        total, seen = float(exposure.sum()), float(events.sum())
-        if total == 0.0:
-            continue
-        residuals += np.bincount(index, events - seen / total * exposure, CELLS)
-        exposures += np.bincount(index, exposure, CELLS)
-        counts += np.bincount(index, events, CELLS)
-        poisson += seen
-        raised += seen + 0.5
-    total, used = float(exposures.sum()), int(np.count_nonzero(exposures + counts))
-    if total == 0.0:
-        return _Arm(None, 0.0)
-    variance = raised / (total * total)
-    if used < 2 or poisson <= 1.0:
-        return _Arm(None, variance)
-    if counts.max() <= 1.0:
-        return _Arm(1.0, variance)
-    return _Arm(max(1.0, used / (used - 1.0) * float(residuals @ residuals) / poisson), variance)
-
-
-def _columns(cells: ExposedCells) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Cell numbers, exposures and events as arrays.
+def _columns(cells: ExposedCells) -> tuple[Floats, Floats]:
+    """Exposures and events of all cells, each (256,).
 
     Raises:
         ValueError: if a cell is not 0 to 255, or holds a number that is negative or not finite.
@@ -353,4 +313,6 @@ def _columns(cells: ExposedCells) -> tuple[NDArray[np.intp], Floats, Floats]:
         index.min() >= 0 and index.max() < CELLS and (pairs >= 0.0).all() and np.isfinite(pairs).all()
     ):
         raise ValueError(f"cells are numbered 0 to {CELLS - 1} and hold finite exposures and events of at least 0")
-    return index, pairs[:, 0], pairs[:, 1]
+    dense = np.zeros((CELLS, 2))
+    dense[index] = pairs
+    return dense[:, 0], dense[:, 1]

@@ -83,14 +83,15 @@ def clusters(counts: ArrayLike, sums: ArrayLike, squares: ArrayLike, *, binary: 
 def rate_clusters(exposure: ArrayLike, events: ArrayLike) -> Clusters:
     """The clusters of one arm in one attempt for events counted against exposure, both (256,): Poisson variance.
 
-    Exposure can be divided at will, so it counts in millionths: no cell holds just one observation.
+    Exposure can be divided at will, so it counts in billionths: no cell holds just one observation.
     """
     e, x = np.asarray(exposure, np.float64), np.asarray(events, np.float64)
     total = float(e.sum())
     if total == 0.0:
         return no_clusters(1)
     seen = float(x.sum())
-    return Clusters(1e6 * e, (x - seen / total * e)[:, None], np.array([seen]), np.array([seen + 0.5]))
+    independent = seen if seen > 1.0 else 0.0  # one event cannot tell how events cluster
+    return Clusters(1e9 * e, (x - seen / total * e)[:, None], np.array([independent]), np.array([seen + 0.5]))
 
 
 def requests_per_unit(counts: ArrayLike) -> float:
