@@ -31,7 +31,7 @@ from rollout.domain.plan import Guardrail, units_wanted
 from rollout.domain.watch import margin
 from rollout.stats.simulate import Scenario, SimulatedGuardrail, SimulatedStage, simulate
 
-LONGEST_RUN = 150.0
+LONGEST_RUN = 180.0
 """Seconds after which a rollout that has not ended counts as wrong."""
 NOISY_DESIGN_EFFECT = 1.5
 """Its estimate from 256 cells has a standard deviation of about 0.09 around 1. In 2,100 runs of the real judge with
