@@ -59,9 +59,8 @@ async def test_it_has_no_thread_of_its_own(service: Service, client: AsyncClient
     for _ in range(20):
         client.evaluate(FLAG, USER)
         await asyncio.sleep(0.01)
-    names = {thread.name for thread in threading.enumerate()}
-    ours = {name for name in names if "process_request" not in name and "serve_forever" not in name}
-    assert all(name == "MainThread" or name.startswith("asyncio_") for name in ours), ours
+    # Other tests of this process may have left threads of theirs; the synchronous client's have this name.
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("rollout-client")]
     await eventually(lambda: service.counted("exposures").get(("at_1", "candidate")) == 20)
 
 
