@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 LONGEST_RETRY_AFTER = 300.0
 
@@ -32,6 +31,8 @@ def retry_after(header: str | None, now: float) -> float:
         if header.strip().isdecimal():
             seconds = float(header)
         else:
+            from email.utils import parsedate_to_datetime  # which the import of the client would wait for
+
             seconds = (parsedate_to_datetime(header) - datetime.fromtimestamp(now, UTC)).total_seconds()
     except (TypeError, ValueError, OverflowError):
         return 0.0

@@ -55,6 +55,7 @@ class Common(ABC):
         self._served = Served(environment, killed_here(), self._options.monotonic, self._reporter)
         self._state = "new"
         self._asleep = False
+        self._minute = (0.0, 0.0, 0)
         self._reset()
         if isinstance(bootstrap, Mapping):
             ruleset = read_bootstrap(bootstrap, self._reporter)
@@ -73,8 +74,15 @@ class Common(ABC):
             serving = self._served.current
             if serving is None:
                 return Evaluation(default, None, "ERROR", "PROVIDER_NOT_READY", 0, flag)
+            compiled, lapsed, _ = serving
             asked = NOBODY if context is None else context
-            answer = evaluate(serving.compiled, flag, asked, serving.lapsed, int(self._clock() // 60), default)
+            begins, ends, slot = self._minute
+            if not begins <= self._clock() < ends:
+                slot = self._next_minute()
+            try:
+                answer = compiled.flags[flag].answer(asked, compiled, lapsed, slot)  # type: ignore[misc]
+            except Exception:  # a flag that is not there, or not compiled yet; or what `evaluate` has an answer to
+                answer = evaluate(compiled, flag, asked, lapsed, slot, default)
             if answer.attempt is not None:
                 self._folder.expose(answer)
             else:
@@ -158,6 +166,11 @@ class Common(ABC):
             if found is not None and baseline is not None and baseline != evaluation.variant:
                 steps.append(Step(baseline, found.flag.variants[baseline], "baseline"))
         return steps
+
+    def _next_minute(self) -> int:
+        slot = int(self._clock() // 60)
+        self._minute = (slot * 60.0, slot * 60.0 + 60.0, slot)
+        return slot
 
     def _changed(self) -> None:
         serving = self._served.current

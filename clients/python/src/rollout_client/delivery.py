@@ -180,6 +180,7 @@ class Delivery:
     async def _follow(self, tag: str) -> None:
         self._tag = tag
         await self._work(self._changed)
+        await self._work(self._served.let_go)
 
     async def _work(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function aside while documents are large; a patch may be small, and what it is applied to large."""

@@ -6,8 +6,9 @@ thread it interrupts is counting.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from typing import Any
 
 from rollout_client import native
@@ -22,9 +23,12 @@ from rollout_client.evaluation.targeting import reader
 from rollout_client.increments import add, measure
 from rollout_client.memory import Memory
 from rollout_client.options import Options
-from rollout_client.tally import ENDED, ArmTally, Attempts, Place, Sketches, weigh, weigh_slot
+from rollout_client.tally import ENDED, KEPT_SLOTS, ArmTally, Attempts, Place, Sketches, weigh, weigh_slot
 
 Metrics = Mapping[str, RulesetMetric]
+_TOGETHER = 8192
+"""Exposures that wait at most to be counted. The client counts at each flush, and before that whoever asks for
+counts; beyond this many, whoever exposes."""
 _FORMER = 256
 """Attempts that are not in the ruleset any more, whose metrics are kept for late outcomes."""
 
@@ -38,12 +42,15 @@ class Folder:
         self._wake = wake
         self._flush_after = options.flush_exposures
         self._unsent = 0
+        self._together = min(_TOGETHER, options.flush_exposures)
+        self._waiting: deque[Any] = deque()
         self._memory: Memory[Place] = Memory(options.remembered_units)
         self._tallies: dict[str, dict[Arm, ArmTally]] = {}
         self._strays: dict[str, dict[Arm, ArmTally]] = {}
         self._metrics: dict[str, Metrics] = {}
         self._rollouts: dict[str, str] = {}
         self._measured: dict[str, Metrics] = {}
+        self._readers: dict[tuple[str, ...], tuple[Callable[[Context], Any], ...]] = {}
         self._units: dict[str, tuple[Callable[[Context], Any], ...]] = {}
         self._asked: frozenset[str] = frozenset()
         self._sealed: list[Attempts] = []
@@ -64,10 +71,11 @@ class Folder:
             for attempt, before in self._metrics.items()
             for name, metric in (before.items() if attempt in wanted else ())
         )
-        for flag, found in compiled.flags.items():
-            if found.rollouts:
-                names = dict.fromkeys(rule.unit or "targeting_key" for rule in found.rollouts)
-                self._units[flag] = tuple(reader(name) for name in names)
+        for flag, found in compiled.splitting.items():
+            names = tuple(dict.fromkeys(rule.unit or "targeting_key" for rule in found.rollouts))
+            if names not in self._readers:
+                self._readers[names] = tuple(reader(name) for name in names)
+            self._units[flag] = self._readers[names]
         with self._lock:
             if changed:
                 self._seal(0)
@@ -78,37 +86,18 @@ class Folder:
             self._compiled = compiled
 
     def expose(self, evaluation: Evaluation) -> None:
-        """Count one evaluation that is evidence."""
-        trail = evaluation.trail
-        if trail.__class__ is not Exposure:
-            return
-        slot = trail.slot
-        with self._lock:
-            units = self._memory.flags.get(evaluation.flag)
-            place = None if units is None else units.young.get(trail.unit)
-            if (
-                place is None
-                or place.open != slot
-                or place.attempt != evaluation.attempt
-                or place.arm != evaluation.arm
-            ):
-                place = self._enter(evaluation, trail)
-            place.exposures += 1
-            self._unsent += 1
-            if self._unsent < self._flush_after:
-                return
-            self._unsent = 0
-        self._wake()
+        """Count one evaluation that is evidence: now it is noted, and many are counted together."""
+        waiting = self._waiting
+        waiting.append(evaluation)
+        if len(waiting) >= self._together:
+            self._count()
 
     def end(self, flag: str, context: Context) -> None:
         """End the unit's exposure: it was answered by something that is no evidence, and so is what it does next."""
-        if flag not in self._memory.flags:
-            return
-        with self._lock:
-            for unit in self._units_of(flag, context):
-                place = self._memory.find(flag, unit)
-                if place is not None and place.slot != ENDED:
-                    self._memory.remember(flag, unit, Place(place.attempt, place.arm, ENDED, place.cell))
+        if flag in self._units or flag in self._memory.flags:
+            self._waiting.extend((flag, unit) for unit in self._units_of(flag, context))
+            if len(self._waiting) >= self._together:
+                self._count()
 
     def start(self, evaluation: Evaluation) -> None:
         """Count one attempt of the AI call that began."""
@@ -137,6 +126,7 @@ class Folder:
     def observe(self, metric: str, value: Any, context: Context | None, receipt: Receipt | None, now: int) -> None:
         """Attribute one observation: to the receipt, else to what this process exposed the unit to, else to nothing."""
         with self._lock:
+            self._count()
             if self._closed:
                 self.dropped["observations"] += 1
             elif metric not in self._asked:
@@ -173,7 +163,43 @@ class Folder:
             sealed, self._sealed = self._sealed, []
         return sealed
 
+    def _count(self) -> None:
+        """Count what was noted, in the order it was noted; what a signal handler takes meanwhile is counted by it."""
+        with self._lock:
+            take, memory = self._waiting.popleft, self._memory
+            with suppress(IndexError):
+                while True:
+                    noted = take()
+                    if noted.__class__ is tuple:
+                        self._end(*noted)
+                        continue
+                    trail = noted.trail
+                    if trail.__class__ is not Exposure:
+                        continue
+                    units = memory.flags.get(noted.flag)
+                    place = None if units is None else units.young.get(trail.unit)
+                    if (
+                        place is None
+                        or place.open != trail.slot
+                        or place.attempt != noted.attempt
+                        or place.arm != noted.arm
+                    ):
+                        place = self._enter(noted, trail)
+                    place.exposures += 1
+                    self._unsent += 1
+            full = self._unsent >= self._flush_after
+            if full:
+                self._unsent = 0
+        if full:
+            self._wake()
+
+    def _end(self, flag: str, unit: str) -> None:
+        place = self._memory.find(flag, unit)
+        if place is not None and place.slot != ENDED:
+            self._memory.remember(flag, unit, Place(place.attempt, place.arm, ENDED, place.cell))
+
     def _seal(self, now: int) -> None:
+        self._count()
         self._unsent = 0
         for tallies, kept in ((self._tallies, self._metrics.keys()), (self._strays, ())):
             attempts: Attempts = {}
@@ -196,7 +222,8 @@ class Folder:
             place.first += 1
             tally.see(*sketch_entry(trail.unit))
         self._memory.remember(evaluation.flag, trail.unit, place)
-        self._make_room(tally)
+        if len(tally.slots) > KEPT_SLOTS:
+            self._make_room(tally)
         return place
 
     def _arm(self, attempt: str, arm: Arm, stray: bool = False) -> ArmTally:

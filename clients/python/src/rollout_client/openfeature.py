@@ -22,6 +22,7 @@ from openfeature.track import TrackingEventDetails
 
 from rollout_client.client import Client
 from rollout_client.evaluation.answer import Evaluation
+from rollout_client.evaluation.bucketing import unit_text
 from rollout_client.evaluation.context import NOBODY, Context
 
 __all__ = ["RamplineProvider"]
@@ -172,7 +173,8 @@ def _context(asked: EvaluationContext | None) -> Context:
     if asked is None:
         return NOBODY
     context = _new(Context)  # what `Context(...)` does, but for the copy of the attributes, which are read and left
-    context.targeting_key = asked.targeting_key
+    context._targeting_key = asked.targeting_key
+    context.unit = unit_text(asked.targeting_key)
     context.attributes = asked.attributes
     context.receipt = None
     return context

@@ -5,13 +5,17 @@ One writer (the background thread) swaps one reference; evaluation reads it and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from rollout_client.evaluation.evaluate import CompiledRuleset, RulesetError, apply_patch, compile_ruleset
 from rollout_client.evaluation.rules import Lapsed
 from rollout_client.evaluation.ruleset import Patch, Ruleset
+from rollout_client.native import pause
 from rollout_client.report import Reporter, Source
+
+_MANY = 1000
+"""Flags that may be freed at once."""
 
 
 class Serving(NamedTuple):
@@ -51,6 +55,7 @@ class Served:
         self.killed = killed
         self.moved: Callable[[], None] | None = None
         self.listeners: list[Callable[[], None]] = []
+        self._former: list[object] = []
         self._environment = environment
         self._monotonic = monotonic
         self._reporter = reporter
@@ -64,9 +69,10 @@ class Served:
         compiled = self.compile(ruleset)
         if compiled is not None:
             self.take(compiled, source, age_ms, heard)
+            self.let_go()
         return compiled is not None
 
-    def compile(self, ruleset: Ruleset) -> CompiledRuleset | None:
+    def compile(self, ruleset: Ruleset, changed: Collection[str] | None = None) -> CompiledRuleset | None:
         """Return a ruleset ready to be served, None when it cannot be. Any thread may do this; nothing is changed."""
         if ruleset.environment != self._environment:
             self._reporter.trouble(
@@ -75,7 +81,8 @@ class Served:
             )
             return None
         try:
-            return compile_ruleset(ruleset, self.current.compiled if self.current else None, self.killed)
+            previous = self.current.compiled if self.current else None
+            return compile_ruleset(ruleset, previous, self.killed, changed, pause)
         except (RulesetError, RecursionError) as error:
             self._reporter.trouble("ruleset", f"revision {ruleset.revision} is not served: {error}")
             return None
@@ -83,15 +90,27 @@ class Served:
     def take(self, compiled: CompiledRuleset, source: Source, age_ms: int | None, heard: float) -> None:
         """Serve what was compiled; `heard` is when `age_ms` was true (monotonic seconds)."""
         self._note(age_ms, heard)
+        former = self.current
+        if former is not None and len(former.compiled.flags) > _MANY:
+            key, flag = next(iter(former.compiled.flags.items()))
+            if compiled.flags.get(key) is not flag:  # else most flags are served on
+                self._former += former.compiled.flags.values()
         self._swap(compiled, source)
         self.changes += 1
 
+    def let_go(self) -> None:
+        """Free what is served no more a little at a time: many flags that go at once would hold up every thread."""
+        while self._former:
+            del self._former[-_MANY:]
+            pause()
+
     def patched(self, patch: Patch) -> CompiledRuleset | None:
         """Return what a patch makes of what is served, None when it does not fit: the whole must be fetched then."""
-        if self.current is None or self.current.source != "service":
+        current = self.current
+        if current is None or current.source != "service":
             return None
-        ruleset = apply_patch(self.current.compiled.ruleset, patch)
-        return None if ruleset is None else self.compile(ruleset)
+        ruleset = apply_patch(current.compiled.ruleset, patch)
+        return None if ruleset is None else self.compile(ruleset, patch.flags)
 
     def vouch(self, age_ms: int | None) -> None:
         """Take note of how old the engine's last complete protect pass is (ms; None: there was none)."""

@@ -24,7 +24,7 @@ def _text_head(length: int) -> bytes:
     for width, code in ((1, 0x78), (2, 0x79), (4, 0x7A)):
         if length < 1 << 8 * width:
             return bytes((code,)) + length.to_bytes(width, "big")
-    return b"\x7b" + length.to_bytes(8, "big")
+    return b"\x7b" + length.to_bytes(8, "big")  # pragma: no cover (four gigabytes)
 
 
 _HEADS = tuple(_text_head(length) for length in range(256))
@@ -44,6 +44,7 @@ def cbor_text(text: str) -> bytes:
 
 
 _CELL_PREFIX = cbor_prefix("cell")
+_CELL_HEADS = tuple(_CELL_PREFIX + head for head in _HEADS)
 _PIN_PREFIX = cbor_prefix("pin")
 
 
@@ -72,9 +73,29 @@ def bucket_after(prefix: bytes, unit: str) -> int:
     return (position * BUCKETS) >> 32
 
 
+def hashes_below(position: int) -> int:
+    """Return how many hashes fall below a position: a hash is less than that if and only if its bucket is below."""
+    return -(-(position << 32) // BUCKETS)
+
+
+def unit_text(unit: object) -> bytes:
+    """Return the canonical CBOR of a unit, empty for what `valid_unit` refuses."""
+    if not isinstance(unit, str) or not unit:
+        return b""
+    try:
+        encoded = unit.encode()
+    except UnicodeEncodeError:
+        return b""
+    length = len(encoded)
+    return (_HEADS[length] if length < 256 else _text_head(length)) + encoded
+
+
 def cell(unit: str) -> int:
     """Return the cluster cell of a unit, 0 to 255; independent of every bucket."""
-    position: int = mmh3.mmh3_32_uintdigest(_CELL_PREFIX + cbor_text(unit), CELL_SEED)
+    encoded = unit.encode()  # cbor_text, without its call
+    length = len(encoded)
+    head = _CELL_HEADS[length] if length < 256 else _CELL_PREFIX + _text_head(length)
+    position: int = mmh3.mmh3_32_uintdigest(head + encoded, CELL_SEED)
     return position & (CELLS - 1)
 
 

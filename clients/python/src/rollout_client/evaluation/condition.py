@@ -10,7 +10,7 @@ DEEPEST = 24
 """Levels of nested conditions and cohorts; deeper ones never match."""
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """One condition in exactly one of the forms of `targeting`.
 
     A field that is not known refuses the document that holds it. This is the one wire struct that does: a condition

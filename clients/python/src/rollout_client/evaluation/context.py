@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rollout_client.evaluation.bucketing import unit_text
 from rollout_client.evaluation.receipt import Receipt, decode_receipt
 
 
@@ -16,7 +17,7 @@ class Context:
     variant it began with; a text that is no receipt pins nothing.
     """
 
-    __slots__ = ("attributes", "receipt", "targeting_key")
+    __slots__ = ("_targeting_key", "attributes", "receipt", "unit")
 
     def __init__(
         self,
@@ -30,6 +31,16 @@ class Context:
         self.targeting_key = targeting_key
         self.attributes: Mapping[str, Any] = {**attributes, **more} if attributes else more
         self.receipt = None if receipt is None else decode_receipt(receipt)
+
+    @property
+    def targeting_key(self) -> str | None:
+        """Who is asking."""
+        return self._targeting_key
+
+    @targeting_key.setter
+    def targeting_key(self, targeting_key: str | None) -> None:
+        self._targeting_key = targeting_key
+        self.unit = unit_text(targeting_key)  # once for all flags; empty when nobody can be randomised by it
 
     def __repr__(self) -> str:
         return f"Context({self.targeting_key!r}, {dict(self.attributes)!r})"

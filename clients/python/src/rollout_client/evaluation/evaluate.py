@@ -7,14 +7,23 @@ conversation - the first rule that applies - what was released, else the default
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from rollout_client.evaluation.answer import ErrorCode, Evaluation, Exposure, Reason
 from rollout_client.evaluation.context import Context
-from rollout_client.evaluation.rules import CompiledRule, Lapsed, RulesetError, Site, compile_pin, compile_rule
+from rollout_client.evaluation.rules import (
+    Lapsed,
+    RulesetError,
+    Site,
+    check_rule,
+    compile_pin,
+    compile_rules,
+    constant,
+    is_sound,
+)
 from rollout_client.evaluation.ruleset import (
     ALGORITHM,
     SCHEMA,
@@ -43,25 +52,55 @@ __all__ = [
 
 _Answer = Callable[[Context, "CompiledRuleset", Lapsed, int], Evaluation]
 _Document = TypeVar("_Document")
+_NONE: tuple[RolloutRule, ...] = ()
+_NO_METRICS = frozenset[str]()
+_SLICE = 1000
+"""Flags that are checked between two pauses."""
 
 
-class CompiledFlag(NamedTuple):
-    """One flag as a closure, with the rollout rules that it came from."""
+class CompiledFlag(msgspec.Struct, gc=False):
+    """One flag, checked, and from its first answer on as a closure."""
 
     flag: RulesetFlag
-    answer: _Answer
     rollouts: tuple[RolloutRule, ...]
+    cohorts: Mapping[str, RulesetCohort]
+    killed: bool
+    answer: _Answer | None = None
+
+    def ready(self, key: str) -> _Answer:
+        """Return the closure that answers the flag, compiled now if it was not. Two threads may do so at once."""
+        answer = self.answer
+        if answer is None:
+            answer = self.answer = _compile(Site(key, self.flag, self.cohorts, f"flags.{key}"), self.killed)
+        return answer
 
     def baseline(self, rollout: str | None) -> str | None:
         """Return the variant a rollout of this flag goes back to, None for a rollout the flag does not have."""
         return next((rule.baseline for rule in self.rollouts if rule.rollout == rollout), None)
 
 
+class _Flags(NamedTuple):
+    """All flags, those with a rollout, and those with prerequisites."""
+
+    all: dict[str, CompiledFlag]
+    splitting: dict[str, CompiledFlag]
+    needing: dict[str, tuple[Prerequisite, ...]]
+
+    def put(self, key: str, compiled: CompiledFlag) -> None:
+        """Add a flag that is not there."""
+        self.all[key] = compiled
+        if compiled.rollouts:
+            self.splitting[key] = compiled
+        if compiled.flag.prerequisites:
+            self.needing[key] = compiled.flag.prerequisites
+
+
 class CompiledRuleset:
     """Everything one environment serves, ready to answer. Immutable; a new revision is a new object.
 
     `leases` are the lease lengths in use (milliseconds), `attempts` the running attempts with a rule of
-    theirs, `rollout_metrics` the metrics that each rollout in the ruleset takes evidence of.
+    theirs, `rollout_metrics` the metrics that each rollout in the ruleset takes evidence of. `splitting` are the flags
+    with a rollout.
     """
 
     __slots__ = (
@@ -70,26 +109,28 @@ class CompiledRuleset:
         "flags",
         "killed",
         "leases",
+        "needing",
         "revision",
         "rollout_metrics",
         "ruleset",
+        "splitting",
         "unmet",
     )
 
-    def __init__(self, ruleset: Ruleset, flags: dict[str, CompiledFlag], killed: frozenset[str]) -> None:
+    def __init__(self, ruleset: Ruleset, flags: _Flags, killed: frozenset[str]) -> None:
         self.ruleset = ruleset
         self.revision = ruleset.revision
         self.environment = ruleset.environment
-        self.flags = flags
+        self.flags, self.splitting, self.needing = flags
         self.killed = killed
-        self.unmet = _into_a_cycle(ruleset.flags)
-        rules = [rule for compiled in flags.values() for rule in compiled.rollouts]
+        self.unmet = _into_a_cycle(self.needing)
+        rules = [rule for compiled in self.splitting.values() for rule in compiled.rollouts]
         self.leases = frozenset(rule.lease_ms for rule in rules if rule.lease_ms is not None)
         self.attempts = {rule.attempt: rule for rule in rules if rule.attempt is not None}
         self.rollout_metrics: dict[str, frozenset[str]] = {}
         for rule in rules:
-            known = self.rollout_metrics.get(rule.rollout, frozenset())
-            self.rollout_metrics[rule.rollout] = known.union(rule.metrics)
+            known = self.rollout_metrics.get(rule.rollout, _NO_METRICS)
+            self.rollout_metrics[rule.rollout] = known.union(rule.metrics) if rule.metrics else known
 
     @property
     def metrics(self) -> Mapping[str, RulesetMetric]:
@@ -116,25 +157,37 @@ def evaluate(
         default: the value when the flag is not there.
     """
     try:
-        found = compiled.flags.get(flag)
-        if found is None:
-            return Evaluation(default, None, "ERROR", "FLAG_NOT_FOUND", compiled.revision, flag)
-        return found.answer(context, compiled, lapsed, slot)
+        # None is no function: a flag that was not asked for yet goes the same way as one that is not there.
+        return compiled.flags[flag].answer(context, compiled, lapsed, slot)  # type: ignore[misc]
     except Exception:
-        asked: object = context  # whatever the caller passed, whatever its type says
-        error: ErrorCode = "GENERAL" if isinstance(asked, Context) else "INVALID_CONTEXT"
+        error: ErrorCode = "FLAG_NOT_FOUND"
+        try:
+            found = compiled.flags.get(flag)
+            if found is not None:
+                return found.ready(flag)(context, compiled, lapsed, slot)
+        except Exception:
+            asked: object = context  # whatever the caller passed, whatever its type says
+            error = "GENERAL" if isinstance(asked, Context) else "INVALID_CONTEXT"
         return Evaluation(default, None, "ERROR", error, compiled.revision, flag)
 
 
 def compile_ruleset(
-    ruleset: Ruleset, previous: CompiledRuleset | None = None, killed: frozenset[str] = frozenset()
+    ruleset: Ruleset,
+    previous: CompiledRuleset | None = None,
+    killed: frozenset[str] = frozenset(),
+    changed: Collection[str] | None = None,
+    pause: Callable[[], object] | None = None,
 ) -> CompiledRuleset:
     """Return the compiled form of a ruleset; flags that are the same objects as in `previous` are not compiled again.
+
+    All flags are checked; each is compiled when it is first asked for.
 
     Args:
         ruleset: whole, as decoded or as `apply_patch` returned it.
         previous: what was served before.
         killed: flags killed in this process only, whatever the ruleset says.
+        changed: the flags that are not as in `previous`, added, changed or removed; None if that is not known.
+        pause: called every so many flags, to let other threads run.
 
     Raises:
         RulesetError: an unknown schema or algorithm, or a flag that contradicts itself. The ruleset is
@@ -144,15 +197,26 @@ def compile_ruleset(
         raise RulesetError("schema", f"this reader knows schema {SCHEMA}, not {ruleset.schema}")
     if ruleset.algorithm != ALGORITHM:
         raise RulesetError("algorithm", f'this reader knows "{ALGORITHM}", not "{ruleset.algorithm}"')
-    former: dict[str, CompiledFlag] = {}
-    if previous is not None and previous.ruleset.cohorts is ruleset.cohorts and previous.killed == killed:
+    if previous is None or previous.ruleset.cohorts is not ruleset.cohorts or previous.killed != killed:
+        former: dict[str, CompiledFlag] = {}
+    else:
         former = previous.flags
-    flags = {}
-    for key, flag in ruleset.flags.items():
+    flags = _Flags({}, {}, {})
+    if previous is not None and former and changed is not None:
+        flags = _Flags(dict(former), dict(previous.splitting), dict(previous.needing))
+        for key in changed:
+            for kind in flags:
+                kind.pop(key, None)
+            if key in ruleset.flags:
+                flags.put(key, _checked(key, ruleset.flags[key], ruleset.cohorts, key in killed))
+        return CompiledRuleset(ruleset, flags, killed)
+    for number, (key, flag) in enumerate(ruleset.flags.items()):
         compiled = former.get(key)
         if compiled is None or compiled.flag is not flag:
-            compiled = _compile_flag(key, flag, ruleset.cohorts, key in killed)
-        flags[key] = compiled
+            compiled = _checked(key, flag, ruleset.cohorts, key in killed)
+        flags.put(key, compiled)
+        if pause is not None and number % _SLICE == _SLICE - 1:
+            pause()
     return CompiledRuleset(ruleset, flags, killed)
 
 
@@ -183,45 +247,52 @@ def _patched(current: dict[str, _Document], changes: Mapping[str, _Document | No
     return patched
 
 
-def _compile_flag(key: str, flag: RulesetFlag, cohorts: Mapping[str, RulesetCohort], killed: bool) -> CompiledFlag:
+def _checked(key: str, flag: RulesetFlag, cohorts: Mapping[str, RulesetCohort], killed: bool) -> CompiledFlag:
+    """Return a flag that does not contradict itself; it is compiled when it is asked for the first time."""
+    variants, rollouts = flag.variants, _NONE
+    if flag.default_variant not in variants or (flag.released is not None and flag.released not in variants):
+        raise _contradiction(key, flag, cohorts)
+    if flag.overrides and not all(variant in variants for variant in flag.overrides.values()):
+        raise _contradiction(key, flag, cohorts)
+    for rule in flag.rules:
+        if not is_sound(rule, variants):
+            raise _contradiction(key, flag, cohorts)
+        if rule.__class__ is RolloutRule:
+            rollouts = (*rollouts, rule)
+    return CompiledFlag(flag, rollouts, cohorts, killed or flag.killed)
+
+
+def _contradiction(key: str, flag: RulesetFlag, cohorts: Mapping[str, RulesetCohort]) -> RulesetError:
+    """Return what is wrong with a flag that is not sound, with its path."""
     site = Site(key, flag, cohorts, f"flags.{key}")
-    site.value(flag.default_variant, "default_variant")
-    if flag.released is not None:
-        site.value(flag.released, "released")
-    for unit, variant in flag.overrides.items():
-        site.value(variant, f"overrides.{unit}")
-    rules = tuple(
-        compile_rule(rule, site._replace(path=f"{site.path}.rules[{index}]")) for index, rule in enumerate(flag.rules)
-    )
-    rollouts = tuple(rule for rule in flag.rules if isinstance(rule, RolloutRule))
-    if killed or flag.killed:
-        return CompiledFlag(flag, _constant(site, flag.default_variant, "DISABLED"), rollouts)
+    named = [(flag.default_variant, "default_variant"), (flag.released, "released")]
+    named += [(variant, f"overrides.{unit}") for unit, variant in flag.overrides.items()]
+    try:
+        for variant, where in named:
+            if variant is not None:
+                site.value(variant, where)
+        for index, rule in enumerate(flag.rules):
+            check_rule(rule, site._replace(path=f"{site.path}.rules[{index}]"))
+    except RulesetError as error:
+        return error
+    return RulesetError(site.path, "it contradicts itself")  # pragma: no cover (is_sound and check_rule agree)
+
+
+def _compile(site: Site, killed: bool) -> _Answer:
+    flag = site.flag
+    if killed:
+        return constant(site, flag.default_variant, "DISABLED")
     released = flag.default_variant if flag.released is None else flag.released
-    answer = _constant(site, released, "DEFAULT" if rules else "STATIC")
-    if rules:
-        answer = _first_of(rules, answer)
+    answer: _Answer = constant(site, released, "DEFAULT" if flag.rules else "STATIC")
+    if flag.rules:
+        answer = compile_rules(flag.rules, site, answer)
     if flag.pins:
         answer = _after_pin(site, answer)
     if flag.overrides:
         answer = _after_override(site, answer)
     if flag.prerequisites:
         answer = _after_prerequisites(site, answer)
-    return CompiledFlag(flag, answer, rollouts)
-
-
-def _constant(site: Site, variant: str, reason: Reason) -> _Answer:
-    key, value = site.key, site.flag.variants[variant]
-    return lambda _context, now, _lapsed, _slot: Evaluation(value, variant, reason, None, now.revision, key)
-
-
-def _first_of(rules: tuple[CompiledRule, ...], otherwise: _Answer) -> _Answer:
-    def first(context: Context, now: CompiledRuleset, lapsed: Lapsed, slot: int) -> Evaluation:
-        for applies, answer in rules:
-            if applies is None or applies(context):
-                return answer(context, now, lapsed, slot)
-        return otherwise(context, now, lapsed, slot)
-
-    return first
+    return answer
 
 
 def _after_pin(site: Site, otherwise: _Answer) -> _Answer:
@@ -254,7 +325,7 @@ def _after_override(site: Site, otherwise: _Answer) -> _Answer:
 
 def _after_prerequisites(site: Site, otherwise: _Answer) -> _Answer:
     key, required = site.key, site.flag.prerequisites
-    unmet = _constant(site, site.flag.default_variant if site.flag.released is None else site.flag.released, "DEFAULT")
+    unmet = constant(site, site.flag.default_variant if site.flag.released is None else site.flag.released, "DEFAULT")
 
     def prerequisites(context: Context, now: CompiledRuleset, lapsed: Lapsed, slot: int) -> Evaluation:
         if key in now.unmet or not all(_met(one, context, now, lapsed) for one in required):
@@ -266,12 +337,12 @@ def _after_prerequisites(site: Site, otherwise: _Answer) -> _Answer:
 
 def _met(one: Prerequisite, context: Context, now: CompiledRuleset, lapsed: Lapsed) -> bool:
     found = now.flags.get(one.flag)
-    return found is not None and found.answer(context, now, lapsed, 0).variant in one.variants
+    return found is not None and found.ready(one.flag)(context, now, lapsed, 0).variant in one.variants
 
 
-def _into_a_cycle(flags: Mapping[str, RulesetFlag]) -> frozenset[str]:
+def _into_a_cycle(needing: Mapping[str, tuple[Prerequisite, ...]]) -> frozenset[str]:
     """Return the flags whose prerequisites lead into a cycle, by taking away those that can be answered first."""
-    waiting = {key: {one.flag for one in flag.prerequisites} for key, flag in flags.items() if flag.prerequisites}
+    waiting = {key: {one.flag for one in prerequisites} for key, prerequisites in needing.items()}
     while True:
         ready = [key for key, needed in waiting.items() if needed.isdisjoint(waiting)]
         if not ready:

@@ -1,7 +1,7 @@
 """The rules of a flag as closures: serve, split, rollout, and the pin of a conversation.
 
-A rule becomes two closures: whether it applies to a context (None: to everyone), and its answer, which gets the
-context, what is served now, the lapsed leases and the minute.
+The answer of a rule is a closure that gets the context, what is served now, the lapsed leases and the minute. Split and
+rollout hash, and walk through the table of rules before them, in their own frame: each call would cost a tenth.
 """
 
 from __future__ import annotations
@@ -12,12 +12,22 @@ from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
-from rollout_client.evaluation.answer import Evaluation, Exposure
-from rollout_client.evaluation.bucketing import bucket_after, cbor_prefix, cell, pin_hash, valid_unit
+from mmh3 import mmh3_32_uintdigest
+
+from rollout_client.evaluation.answer import Evaluation, Exposure, Reason
+from rollout_client.evaluation.bucketing import (
+    bucket_after,
+    cbor_prefix,
+    cell,
+    hashes_below,
+    pin_hash,
+    unit_text,
+    valid_unit,
+)
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import BUCKETS, Arm, RolloutRule, Rule, RulesetCohort, RulesetFlag, Serve, Split
-from rollout_client.evaluation.targeting import compile_condition, reader
+from rollout_client.evaluation.targeting import compile_condition, reader, text_leaf
 
 
 class Now(Protocol):
@@ -36,7 +46,9 @@ Lapsed = AbstractSet[int | None]
 A rule without a lease then still splits, but what it answers is no evidence.
 """
 RuleAnswer = Callable[[Context, Any, Lapsed, int], Evaluation]
-CompiledRule = tuple[Callable[[Context], bool] | None, RuleAnswer]
+Leaf = tuple[str, frozenset[str], Callable[[Any], bool], RuleAnswer]
+"""A text attribute, the texts that match, what to ask for another value than a text, and the answer of the rule."""
+Leaves = tuple[Leaf, ...]
 Read = Callable[[Context], Any]
 
 
@@ -62,84 +74,176 @@ class Site(NamedTuple):
         except KeyError:
             raise RulesetError(f"{self.path}.{where}", f'there is no variant "{variant}"') from None
 
-    def when(self, rule: Rule, unit: str | None = None) -> Callable[[Context], bool] | None:
+    def when(self, rule: Rule) -> Callable[[Context], bool] | None:
         """Return the compiled condition of a rule, None for everyone."""
-        return None if rule.when is None else compile_condition(rule.when, self.cohorts, unit)
+        if rule.when is None:
+            return None
+        return compile_condition(rule.when, self.cohorts, None if isinstance(rule, Serve) else rule.unit)
 
 
-def compile_rule(rule: Rule, site: Site) -> CompiledRule:
-    """Return the two closures of one rule: whether it applies, and its answer.
+def is_sound(rule: Rule, variants: Mapping[str, Any]) -> bool:
+    """Whether `check_rule` finds nothing; much faster."""
+    if isinstance(rule, Serve):
+        return rule.variant in variants
+    if isinstance(rule, RolloutRule):
+        return 0 <= rule.threshold <= BUCKETS and rule.baseline in variants and rule.candidate in variants
+    total = 0
+    for variant, width in rule.weights:
+        if width < 0 or variant not in variants:
+            return False
+        total += width
+    return total == BUCKETS
+
+
+def check_rule(rule: Rule, site: Site) -> None:
+    """Find what makes a rule contradict itself or its flag.
 
     Raises:
         RulesetError: a variant that is not there, weights that do not sum to 100,000, a threshold outside
         0..100,000.
     """
     if isinstance(rule, Serve):
-        return site.when(rule), _serve(rule, site)
-    if isinstance(rule, Split):
-        return site.when(rule, rule.unit), _split(rule, site)
-    return site.when(rule, rule.unit), _rollout(rule, site)
+        site.value(rule.variant, "variant")
+    elif isinstance(rule, Split):
+        widths = [width for _, width in rule.weights]
+        if sum(widths) != BUCKETS or min(widths) < 0:
+            raise RulesetError(f"{site.path}.weights", f"widths must not be negative and sum to {BUCKETS}")
+        for variant, _ in rule.weights:
+            site.value(variant, "weights")
+    else:
+        if not 0 <= rule.threshold <= BUCKETS:
+            raise RulesetError(f"{site.path}.threshold", f"a threshold is 0 to {BUCKETS}")
+        site.value(rule.baseline, "baseline")
+        site.value(rule.candidate, "candidate")
 
 
-def _serve(rule: Serve, site: Site) -> RuleAnswer:
-    key, variant, value = site.key, rule.variant, site.value(rule.variant, "variant")
+def compile_rules(rules: tuple[Rule, ...], site: Site, otherwise: RuleAnswer) -> RuleAnswer:
+    """Return the closure that answers with the first rule that applies, else as `otherwise` does.
 
-    def serve(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
-        return Evaluation(value, variant, "TARGETING_MATCH", None, now.revision, key)
+    Where all conditions ask for a text attribute, they are a table that the rule for everyone walks through itself,
+    without a call for each.
+    """
+    leaves: list[Leaf] = []
+    for rule in rules:
+        if rule.when is None:
+            return _answer(rule, site, tuple(leaves))
+        leaf = text_leaf(rule.when)
+        if leaf is None:
+            break
+        leaves.append((*leaf, _answer(rule, site, ())))
+    else:
+        return _table(tuple(leaves), otherwise)
+    return _first_of(tuple((site.when(rule), _answer(rule, site, ())) for rule in rules), otherwise)
 
-    return serve
+
+def constant(site: Site, variant: str, reason: Reason) -> RuleAnswer:
+    """Return the closure that gives everyone one variant. The answer is made once for each revision."""
+    last = Evaluation(site.flag.variants[variant], variant, reason, None, -1, site.key)
+
+    def always(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
+        nonlocal last
+        answer = last
+        if answer.revision != now.revision:
+            answer = last = of_revision(answer, now.revision)
+        return answer
+
+    return always
 
 
-def _split(rule: Split, site: Site) -> RuleAnswer:
-    widths = [width for _, width in rule.weights]
-    if sum(widths) != BUCKETS or min(widths) < 0:
-        raise RulesetError(f"{site.path}.weights", f"widths must not be negative and sum to {BUCKETS}")
-    shares = [(variant, site.value(variant, "weights")) for variant, _ in rule.weights]
-    ends = list(accumulate(widths))
+def of_revision(answer: Evaluation, revision: int) -> Evaluation:
+    """Return what a rule answers everyone, as an answer of another revision."""
+    return Evaluation(answer.value, answer.variant, answer.reason, None, revision, answer.flag)
+
+
+def _answer(rule: Rule, site: Site, leaves: Leaves) -> RuleAnswer:
+    if isinstance(rule, Serve):
+        served = constant(site, rule.variant, "TARGETING_MATCH")
+        return _table(leaves, served) if leaves else served
+    return _split(rule, site, leaves) if isinstance(rule, Split) else _rollout(rule, site, leaves)
+
+
+def _first_of(
+    rules: tuple[tuple[Callable[[Context], bool] | None, RuleAnswer], ...], otherwise: RuleAnswer
+) -> RuleAnswer:
+    def first(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
+        for applies, answer in rules:
+            if applies is None or applies(context):
+                return answer(context, now, lapsed, slot)
+        return otherwise(context, now, lapsed, slot)
+
+    return first
+
+
+def _table(leaves: Leaves, otherwise: RuleAnswer) -> RuleAnswer:
+    def table(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
+        attributes = context.attributes
+        for attribute, texts, matches, then in leaves:
+            value = attributes.get(attribute)
+            if value in texts if type(value) is str else value is not None and matches(value):
+                return then(context, now, lapsed, slot)
+        return otherwise(context, now, lapsed, slot)
+
+    return table
+
+
+def _split(rule: Split, site: Site, leaves: Leaves) -> RuleAnswer:
     key, flag = site.key, site.flag
-    unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
+    ends = [hashes_below(end) for end in accumulate(width for _, width in rule.weights)]
+    first = ends[0]
+    answers = [Evaluation(flag.variants[variant], variant, "SPLIT", None, -1, key) for variant, _ in rule.weights]
+    unit_of, prefix = _unit_reader(rule.unit), _prefix(rule, flag)
     elsewhere = flag.default_variant if flag.released is None else flag.released
     otherwise = flag.variants[elsewhere]
 
     def split(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
-        unit = unit_of(context)
-        if not valid_unit(unit):
+        attributes = context.attributes
+        for attribute, texts, matches, then in leaves:
+            value = attributes.get(attribute)
+            if value in texts if type(value) is str else value is not None and matches(value):
+                return then(context, now, lapsed, slot)
+        unit = context.unit if unit_of is None else unit_text(unit_of(context))
+        if not unit:
             return Evaluation(otherwise, elsewhere, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key)
-        variant, value = shares[bisect_right(ends, bucket_after(prefix, unit))]
-        return Evaluation(value, variant, "SPLIT", None, now.revision, key)
+        hashed = mmh3_32_uintdigest(prefix + unit)
+        at = 0 if hashed < first else bisect_right(ends, hashed)
+        answer = answers[at]
+        if answer.revision != now.revision:
+            answer = answers[at] = of_revision(answer, now.revision)
+        return answer
 
     return split
 
 
-def _rollout(rule: RolloutRule, site: Site) -> RuleAnswer:
-    if not 0 <= rule.threshold <= BUCKETS:
-        raise RulesetError(f"{site.path}.threshold", f"a threshold is 0 to {BUCKETS}")
+def _rollout(rule: RolloutRule, site: Site, leaves: Leaves) -> RuleAnswer:
     key, flag = site.key, site.flag
-    baseline, below = rule.baseline, site.value(rule.baseline, "baseline")
-    candidate, above = rule.candidate, site.value(rule.candidate, "candidate")
-    unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
+    baseline, below = rule.baseline, flag.variants[rule.baseline]
+    candidate, above = rule.candidate, flag.variants[rule.candidate]
+    unit_of, prefix = _unit_reader(rule.unit), _prefix(rule, flag)
     pin_of = None if rule.pin is None else _text_reader(rule.pin)
-    rollout, running, threshold, lease = rule.rollout, rule.attempt, rule.threshold, rule.lease_ms
+    rollout, running, lease, end = rule.rollout, rule.attempt, rule.lease_ms, hashes_below(rule.threshold)
 
     def expose(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
-        revision, attempt = now.revision, running
-        if lease in lapsed:
+        attributes = context.attributes
+        for attribute, texts, matches, then in leaves:
+            value = attributes.get(attribute)
+            if value in texts if type(value) is str else value is not None and matches(value):
+                return then(context, now, lapsed, slot)
+        attempt = running
+        if lapsed and lease in lapsed:
             if lease is not None:
-                return Evaluation(below, baseline, "STALE", None, revision, key, rollout)
+                return Evaluation(below, baseline, "STALE", None, now.revision, key, rollout)
             attempt = None
-        unit = unit_of(context)
-        try:
-            position = bucket_after(prefix, unit) if isinstance(unit, str) and unit else None
-        except UnicodeEncodeError:  # with the line above, what valid_unit refuses, without encoding twice
-            position = None
-        if position is None:
-            return Evaluation(below, baseline, "DEFAULT", "TARGETING_KEY_MISSING", revision, key, rollout)
+        who: Any = context._targeting_key if unit_of is None else unit_of(context)
+        unit = context.unit if unit_of is None else unit_text(who)
+        if not unit:
+            return Evaluation(below, baseline, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key, rollout)
+        hashed = mmh3_32_uintdigest(prefix + unit)
         trail = None
         if attempt is not None:
-            trail = Exposure(now.environment, unit, slot, None if pin_of is None else pin_of(context))
-        if position < threshold:
-            return Evaluation(above, candidate, "SPLIT", None, revision, key, rollout, attempt, "candidate", trail)
-        return Evaluation(below, baseline, "SPLIT", None, revision, key, rollout, attempt, "baseline", trail)
+            trail = Exposure(now.environment, who, slot, None if pin_of is None else pin_of(context))
+        if hashed < end:
+            return Evaluation(above, candidate, "SPLIT", None, now.revision, key, rollout, attempt, "candidate", trail)
+        return Evaluation(below, baseline, "SPLIT", None, now.revision, key, rollout, attempt, "baseline", trail)
 
     return expose
 
@@ -180,7 +284,7 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
 
 def _draw(rule: RolloutRule, flag: RulesetFlag) -> Callable[[Context, Arm], str | None]:
     """Return the function that gives the unit of a context when the rule puts it into an arm, else None."""
-    unit_of, prefix = _unit_reader(rule.unit), cbor_prefix(flag.salt if rule.salt is None else rule.salt)
+    unit_of, prefix = reader("targeting_key" if rule.unit is None else rule.unit), _prefix(rule, flag)
 
     def draw(context: Context, arm: Arm) -> str | None:
         unit = unit_of(context)
@@ -197,8 +301,13 @@ def _is_pinned(receipt: Receipt, context: Context, pins: list[Read]) -> bool:
     return any(text is not None and pin_hash(text) == receipt.pin for text in named)
 
 
-def _unit_reader(unit: str | None) -> Read:
-    return reader("targeting_key" if unit is None else unit)
+def _unit_reader(unit: str | None) -> Read | None:
+    """Return the reader of what is randomised, None for the targeting key, which is read without a call."""
+    return None if unit is None else reader(unit)
+
+
+def _prefix(rule: Split | RolloutRule, flag: RulesetFlag) -> bytes:
+    return cbor_prefix(flag.salt if rule.salt is None else rule.salt)
 
 
 def _text_reader(attribute: str) -> Read:

@@ -22,21 +22,21 @@ Direction = Literal["lower_is_better", "higher_is_better"]
 Denominator = Literal["attempt", "exposure"]
 
 
-class Prerequisite(msgspec.Struct, frozen=True, kw_only=True):
+class Prerequisite(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Another flag must serve one of these variants, or this flag serves what it serves to everybody."""
 
     flag: str
     variants: tuple[str, ...]
 
 
-class Serve(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="serve"):
+class Serve(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="serve"):
     """Everyone the condition matches gets one variant."""
 
     variant: str
     when: Condition | None = None
 
 
-class Split(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="split"):
+class Split(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="split"):
     """A fixed split: `weights` are (variant, width) pairs over the buckets, in order, summing to 100,000."""
 
     weights: tuple[tuple[str, int], ...]
@@ -45,7 +45,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sp
     salt: str | None = None
 
 
-class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was frozen of one metric from the baseline of one rollout, before it is bet on.
 
     `thresholds` go from mild to extreme: ascending where lower is better, descending where higher is.
@@ -55,7 +55,7 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True):
     cap: float | None = None
 
 
-class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rollout"):
+class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="rollout"):
     """One randomised exposure: bucket < threshold is the candidate arm, everyone else the baseline arm.
 
     `attempt` names the stay in a stage this exposure is evidence of; None serves without evidence.
@@ -79,7 +79,7 @@ class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
 Rule = Serve | Split | RolloutRule
 
 
-class RulesetFlag(msgspec.Struct, frozen=True, kw_only=True):
+class RulesetFlag(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One flag as compiled for one environment."""
 
     variants: dict[str, Any]
@@ -93,14 +93,14 @@ class RulesetFlag(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()
 
 
-class RulesetCohort(msgspec.Struct, frozen=True, kw_only=True):
+class RulesetCohort(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A named group: listed units, or a condition, or both (either admits)."""
 
     units: tuple[str, ...] = ()
     when: Condition | None = None
 
 
-class RulesetMetric(msgspec.Struct, frozen=True, kw_only=True):
+class RulesetMetric(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a client must know of a metric to fold its observations.
 
     `thresholds` and `cap` belong to a rollout: the served document leaves them empty, `measured` fills them in.
@@ -120,7 +120,7 @@ class RulesetMetric(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, thresholds=frozen.thresholds, cap=frozen.cap)
 
 
-class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
+class Ruleset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything one environment serves, compiled whole, immutable, numbered by `revision`.
 
     `edition` is made anew for each published ruleset: numbers repeat when a database is restored, editions never.
@@ -136,7 +136,7 @@ class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
     edition: str = ""
 
 
-class Patch(msgspec.Struct, frozen=True, kw_only=True):
+class Patch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What changed from `base` (of `base_edition`) to `revision`; None removes a key."""
 
     base: int
@@ -149,7 +149,7 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True):
     edition: str = ""
 
 
-class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Sent on every stream: how old the engine's last complete protect pass is (milliseconds, None: never)."""
 
     revision: int

@@ -49,9 +49,10 @@ False, through `not` as well: a newer service or a damaged document must not wid
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rollout_client.evaluation.authoring import condition_problems
 from rollout_client.evaluation.condition import DEEPEST, Condition, forms
@@ -95,6 +96,30 @@ def compile_condition(
         return _Compiler(cohorts, unit).compile(condition, 0, ())
     except _Unreadable:
         return _never
+
+
+class TextLeaf(NamedTuple):
+    """The commonest condition, a text attribute among texts, as data: whoever asks looks it up without a call."""
+
+    attribute: str
+    texts: frozenset[str]
+    otherwise: Test
+    """What to ask for a value that is no text; never raises."""
+
+
+def text_leaf(condition: Condition) -> TextLeaf | None:
+    """Return a condition as a `TextLeaf` when it is one: `in` or `equals` on an attribute that is no path."""
+    attribute, operator = condition.attribute, OPERATORS.get(condition.op or "")
+    if attribute is None or operator is None or len(forms(condition)) != 1 or not condition.values:
+        return None
+    if condition.op not in ("in", "equals") or "." in attribute or attribute == UNIT_ATTRIBUTE:
+        return None
+    try:
+        operands = [operator.operand(value) for value in condition.values]
+    except (ValueError, OverflowError, RecursionError):
+        return None
+    texts = frozenset(operand for operand in operands if isinstance(operand, str))
+    return TextLeaf(sys.intern(attribute), texts, _guarded_test(_any_or_none(operator, operands)))
 
 
 def reader(attribute: str) -> Callable[[Context], Any]:
@@ -261,6 +286,16 @@ def _guarded(read: Callable[[Context], Any], test: Test) -> Predicate:
             return False
 
     return leaf
+
+
+def _guarded_test(test: Test) -> Test:
+    def guarded(value: Any) -> bool:
+        try:
+            return test(value)
+        except Exception:
+            return False
+
+    return guarded
 
 
 def _any_of(test: Test) -> Test:
