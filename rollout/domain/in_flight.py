@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rollout.domain.evidence import Evidence, GuardrailEvidence
+from rollout.domain.evidence import ARMS, Evidence, GuardrailEvidence
 from rollout.domain.kinds.base import Floats
 from rollout.domain.kinds.proportion import history
 from rollout.domain.watch import Watch
@@ -54,6 +54,8 @@ def guess_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch) -> 
         return
     open_now = sorted({slot for minutes in evidence.open_slots.values() for slot in minutes if slot > mine.watermark})
     mine.guesses = {slot: guess for slot, guess in mine.guesses.items() if slot > mine.watermark}
+    if all(slot in mine.guesses for slot in open_now):  # a look in between: there may be hours of minutes to add up
+        return
     known = history(mine)
     x, n = known.x, known.n
     for slot in open_now:
@@ -67,12 +69,11 @@ def open_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, gate
     """The present attempt's open minutes, bet as if all in flight spoke against the evidence; None without any."""
     minutes = evidence.open_slots.get(mine.gate_attempt, {})
     usable = [slot for slot in sorted(minutes) if slot > mine.watermark and slot in mine.guesses]
-    slots = [slot for slot in usable[:MOST_MINUTES] if _started(minutes, slot, "candidate", watch)[0]]
-    slots = [slot for slot in slots if _started(minutes, slot, "baseline", watch)[0]]
+    rows = {s: [number for arm in ARMS for number in _started(minutes, s, arm, watch)] for s in usable[:MOST_MINUTES]}
+    slots = [slot for slot, row in rows.items() if row[0] and row[3]]  # both arms have started something
     if not slots:
         return None
-    arms: tuple[Arm, Arm] = ("candidate", "baseline")
-    counts = np.array([[number for arm in arms for number in _started(minutes, slot, arm, watch)] for slot in slots])
+    counts = np.array([rows[slot] for slot in slots])
     started = Started(counts[:, 0], counts[:, 3])
     finished = Batch(counts[:, 1], counts[:, 2], counts[:, 4], counts[:, 5])
     guesses = [ControlHistory(*mine.guesses[slot]).guess for slot in slots]
@@ -87,7 +88,7 @@ def open_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, gate
         columns = Batch(*(np.asarray(column)[:, None] for column in batch))
         return mix_guesses(settle(bets, columns), weights)
 
-    by_cell = np.stack([_by_cell(minutes, slots, arm) for arm in arms])
+    by_cell = np.stack([_by_cell(minutes, slots, arm) for arm in ARMS])
     return Open(tuple(slots), factors("harm", watch.harm_margin), factors("advance", gate), by_cell)
 
 
