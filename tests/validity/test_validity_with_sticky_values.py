@@ -1,7 +1,7 @@
 """Values of users who return: means, quantiles and distributions, each bet tempered by the D of its own score.
 
-The judge itself, with cells as clients send them once thresholds are frozen. Every user has a level of its own, so that
-a third of the variance of the logarithms lies between users; two hundred users make most of the requests of an arm.
+The judge itself, with cells as clients send them once thresholds are frozen. Every user has a level of its own: two
+thirds of the variance of the logarithms lie between users, and eighty of them make all the requests of an arm.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rollout.domain import weigh
 from rollout.domain.metric import Metric
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import RulesetMetric
@@ -16,8 +17,8 @@ from rollout_client.increments import add, measure
 from tests.validity.judged import FIRST, Rollout
 
 pytestmark = pytest.mark.slow
-USERS, LOOKS, REQUESTS = 200, 30, 60
-BETWEEN, WITHIN = 0.5, 0.7  # standard deviations of the logarithm
+USERS, LOOKS, REQUESTS = 80, 30, 60
+BETWEEN, WITHIN = 0.7, 0.5  # standard deviations of the logarithm
 KINDS: list[tuple[str, dict[str, Any]]] = [("mean", {}), ("quantile", {"focus": "p90"}), ("distribution", {})]
 
 
@@ -61,3 +62,11 @@ def test_users_who_return_with_values_of_their_own_are_no_evidence(
     runs = 80
     allowed = 0.05 + 2.0 * (0.05 * 0.95 / runs) ** 0.5
     assert np.mean([wrong(rng, kind, guardrail, on_margin=on_margin) for _ in range(runs)]) <= allowed
+
+
+@pytest.mark.parametrize("on_margin", [False, True], ids=["rolled back", "advanced"])
+def test_without_tempering_the_same_users_would_be(monkeypatch: pytest.MonkeyPatch, on_margin: bool) -> None:
+    monkeypatch.setattr(weigh, "_rounded_effects", lambda arms, _unknown: np.ones(arms[0].independent.size))
+    monkeypatch.setattr(weigh, "_least", lambda *_: 1.0)
+    rng = np.random.default_rng(11)
+    assert np.mean([wrong(rng, "quantile", {"focus": "p90"}, on_margin=on_margin) for _ in range(40)]) > 0.12
