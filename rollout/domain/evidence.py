@@ -124,7 +124,6 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
 class AttemptEvidence(msgspec.Struct, kw_only=True):
     """Exposure of one attempt: requests per arm, evaluated and started."""
 
-    share: float
     exposures: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
     started: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
 

@@ -103,7 +103,7 @@ def _count_exposures(evidence: Evidence, placed: tuple[Attempt, Arm], seen: Slot
     attempt, arm = placed
     mine = evidence.attempts.get(attempt.id)
     if mine is None:
-        mine = evidence.attempts[attempt.id] = AttemptEvidence(share=attempt.percentage / 100)
+        mine = evidence.attempts[attempt.id] = AttemptEvidence()
     mine.exposures[arm] += sum(seen.exposures.values())
     mine.started[arm] += sum(seen.started.values())
     sample = evidence.samples.setdefault(attempt.stage, SampleRatio(share=attempt.percentage / 100))

@@ -21,7 +21,7 @@ known before it, so M is a supermartingale in the order of starts, whatever the 
 an outcome, so E_j <= M_j at every look, and P(E_j >= 1/alpha at some look for some j) <= P(M_j >= 1/alpha for some j)
 <= alpha by Ville's inequality: that inequality covers every j at once, so moment and cut may be chosen by what is seen.
 Metrics that are averaged share one cut. Two steps are approximate and were simulated: the newest minute is judged while
-it fills, and attempts without outcome are given up after HORIZON.
+it fills, and attempts without outcome are given up after a horizon (the metric's maturity).
 
 Measured (equal failure rates of 20 %, half of 100 requests/s, alpha .05, a look each second; the candidate fails at
 once and succeeds after 10 s, the baseline the reverse): false rollback 1.00 betting as outcomes finish; 1.00 if the
@@ -34,10 +34,10 @@ alpha .01, 10 % of 10 requests/s, equal delays (in brackets: bet as outcomes fin
 | 2 % -> 50 % failures | 9 (10) | 21 (12) | 57 (19) | 80 (38) |
 | 2 % -> 10 % failures | 83 (89) | 122 (98) | 130 (105) | 150 (128) |
 
-Not covered: attempts that take longer than HORIZON; a metric that only some attempts report, if whether they report
-depends on the outcome. If it does not (a sample), what is missing counts as in flight until HORIZON is over. Not quite
-covered: failures retried by one arm only, at some five requests a batch (wrong advance .09 instead of .05 at 30 %
-failures; nothing is left of it at twenty a batch, or at 3 %).
+Not covered: attempts that take longer than the horizon; a metric that only some attempts report, if whether they
+report depends on the outcome. If it does not (a sample), what is missing counts as in flight until the horizon is over.
+Not quite covered: failures retried by one arm only, at some five requests a batch (wrong advance .09 instead of .05 at
+30 % failures; nothing is left of it at twenty a batch, or at 3 %).
 """
 
 from typing import Literal, NamedTuple
@@ -49,12 +49,6 @@ from rollout.stats.betting import Batch, Floats
 from rollout.stats.margin import Direction
 
 Side = Literal["harm", "advance"]
-
-HORIZON = 600.0
-"""Seconds after the end of a minute when its attempts without outcome are given up: then n is what has finished.
-
-An outcome that comes later is shown, never bet.
-"""
 
 
 class Started(NamedTuple):
@@ -84,7 +78,7 @@ def virtual_batch(started: Started, finished: Batch, side: Side, direction: Dire
 def settled_against(started: Started, finished: Batch, side: Side, direction: Direction) -> Batch:
     """What a minute is bet with while attempts are in flight: `finished` plus `virtual_batch`; arguments as there.
 
-    Whole counts stay whole. Once everything has finished it is `finished`; beyond HORIZON, bet that instead.
+    Whole counts stay whole. Once everything has finished it is `finished`; beyond the horizon, bet that instead.
     """
     virtual = virtual_batch(started, finished, side, direction)
     return Batch(*(np.add(known, added) for known, added in zip(finished, virtual, strict=True)))

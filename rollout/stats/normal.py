@@ -1,10 +1,10 @@
-"""Normal and t mixtures for estimates that are only asymptotically normal, and the moments they are fed with.
+"""The normal mixture for estimates that are only asymptotically normal, and the moments they are fed with.
 
 An estimate D of "how far beyond the line" with estimated variance var(D) is put as information V = 1 / var(D) and
 score S = D / var(D). On the line S is close to a Brownian motion in the intrinsic time V: for averages of more and
 more outcomes of the same units Cov(D_now, D_then) is the variance of the later one, so the increments of S are
-uncorrelated. The mixtures below are then non-negative supermartingales wherever D's mean is at or inside the line,
-up to the error of the normal approximation. They promise nothing for a handful of units: callers guard.
+uncorrelated. The mixture below is then a non-negative supermartingale wherever D's mean is at or inside the line,
+up to the error of the normal approximation. It promises nothing for a handful of units: callers guard.
 """
 
 import math
@@ -25,14 +25,6 @@ class Moments(NamedTuple):
     n: ArrayLike
     total: ArrayLike
     squares: ArrayLike
-
-
-class Contrast(NamedTuple):
-    """A difference of means, its estimated variance and the degrees of freedom of that estimate, each (...)."""
-
-    difference: Floats
-    variance: Floats
-    freedom: Floats
 
 
 def normal_mixture_log_e(score: ArrayLike, information: ArrayLike, v_opt: ArrayLike, alpha: float) -> Floats:
@@ -57,36 +49,6 @@ def normal_mixture_log_e(score: ArrayLike, information: ArrayLike, v_opt: ArrayL
     spread = v + rho
     return np.asarray(
         0.5 * np.log(4.0 * rho / spread) + s * s / (2.0 * spread) + log_ndtr(s / np.sqrt(spread)), np.float64
-    )
-
-
-def t_mixture_log_e(
-    score: ArrayLike, information: ArrayLike, freedom: ArrayLike, v_opt: ArrayLike, alpha: float
-) -> Floats:
-    """Like `normal_mixture_log_e`, for a variance estimated with few degrees of freedom, shape (...).
-
-    The Gaussian exponent is replaced by that of the t / g-prior Bayes factor, (nu + 1)/2 (log(1 + t^2/nu) -
-    log(1 + R t^2/nu)) with t^2 = S^2 / V and R = rho / (V + rho) (Lindon, Ham, Tingley, Bojinov, "Anytime-valid
-    linear models", arXiv:2210.08589); for nu -> infinity it is the normal mixture.
-
-    Args:
-        score: S = D / var(D), shape (...).
-        information: V = 1 / var(D) >= 0, shape (...).
-        freedom: nu > 0, degrees of freedom of var(D), shape (...).
-        v_opt: as for the normal mixture.
-        alpha: as for the normal mixture.
-
-    Raises:
-        ValueError: if alpha is outside its range.
-    """
-    s, v, nu = (np.asarray(value, np.float64) for value in (score, information, freedom))
-    rho = _rho(v_opt, alpha)
-    shrink = rho / (v + rho)
-    t2 = s * s / np.where(v > 0.0, v, 1.0)
-    exponent = 0.5 * (nu + 1.0) * (np.log1p(t2 / nu) - np.log1p(shrink * t2 / nu))
-    # Away from the alternative the exponent must not help: below 0 it is the normal cdf alone that counts.
-    return np.asarray(
-        0.5 * np.log(4.0 * shrink) + np.where(s > 0.0, exponent, 0.0) + log_ndtr(s / np.sqrt(v + rho)), np.float64
     )
 
 
@@ -121,61 +83,6 @@ def normal_mixture_radius(information: ArrayLike, v_opt: ArrayLike, alpha: float
         short = 0.5 * middle * middle + log_ndtr(middle) < target
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     return np.asarray(0.5 * (low + high) * np.sqrt(v + rho) / v, np.float64)
-
-
-def two_sided_mixture_radius(information: ArrayLike, v_opt: ArrayLike, alpha: float) -> Floats:
-    """The half-width, in the unit of D, of the two-sided normal mixture's confidence sequence, shape (...).
-
-    sqrt((V + rho) (log((V + rho) / rho) + 2 log(1 / alpha))) / V (Howard et al. 2021). It is what two one-sided
-    bounds at alpha / 2 are up to a trifle, in closed form; for display, as no verdict is made from it.
-
-    Args:
-        information: V = 1 / var(D) > 0, shape (...).
-        v_opt: as for the mixture.
-        alpha: level of both sides together, inside (0, 1).
-
-    Raises:
-        ValueError: if alpha is outside its range, or the information is not above 0.
-    """
-    v = np.asarray(information, np.float64)
-    if not (v > 0.0).all():
-        raise ValueError(f"without information there is no radius; got {v}")
-    spread = v + _rho(v_opt, 0.5 * alpha)  # two-sided is one-sided with alpha for 2 alpha
-    rho = spread - v
-    return np.asarray(np.sqrt(spread * (np.log(spread / rho) - 2.0 * math.log(alpha))) / v, np.float64)
-
-
-def welch(candidate: Moments, baseline: Moments, ratio: float = 1.0) -> Contrast:
-    """mean_t - ratio * mean_c with Welch's variance and degrees of freedom (Welch, Biometrika 1947), each (...).
-
-    Args:
-        candidate: moments of arm t, n >= 2, shape (...).
-        baseline: moments of arm c, n >= 2, shape (...).
-        ratio: of the line that is tested.
-
-    Returns:
-        The contrast; with no variation in either arm the variance is 0 and so are the degrees of freedom.
-
-    Raises:
-        ValueError: if an arm has fewer than two outcomes, which say nothing about their variance.
-    """
-    mean_t, var_t, free_t = _mean(candidate)
-    mean_c, var_c, free_c = _mean(baseline)
-    var_c = ratio * ratio * var_c
-    variance = var_t + var_c
-    below = var_t * var_t / free_t + var_c * var_c / free_c
-    freedom = variance * variance / np.where(below > 0.0, below, 1.0)
-    return Contrast(np.asarray(mean_t - ratio * mean_c, np.float64), variance, freedom)
-
-
-def _mean(arm: Moments) -> tuple[Floats, Floats, Floats]:
-    """The mean, the variance of the mean, and n - 1."""
-    n, total, squares = (np.asarray(value, np.float64) for value in arm)
-    if not (n >= 2.0).all():
-        raise ValueError(f"a variance needs at least two outcomes in each arm; got {n}")
-    mean = total / n
-    between = np.maximum(squares - n * mean * mean, 0.0)  # rounding can bring it below 0
-    return mean, between / (n - 1.0) / n, n - 1.0
 
 
 def _rho(v_opt: ArrayLike, alpha: float) -> Floats:

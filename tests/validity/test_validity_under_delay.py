@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from rollout.stats.betting import Batch, settle
 from rollout.stats.guess import YOUNG, mix_guesses, settled_guess, young_guesses
-from rollout.stats.in_flight import HORIZON, Side, Started, settled_against, virtual_batch, wealth_by_cut
+from rollout.stats.in_flight import Side, Started, settled_against, virtual_batch, wealth_by_cut
 from rollout.stats.margin import Margin
 from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, advance_bets, harm_bets
 
@@ -28,6 +28,7 @@ ALPHA = 0.05
 MARGIN = Margin(0.5, relative=True)
 LOOKS = np.concatenate([np.arange(1, 121), np.arange(140, 781, 20)])
 MINUTES = 13
+HORIZON = 600  # seconds after the end of a minute when its attempts without outcome are given up
 NEVER = 10**6
 MAKERS = {"harm": (harm_bets, HARM_WEIGHTS), "advance": (advance_bets, ADVANCE_WEIGHTS)}
 SIDES: tuple[Side, ...] = ("harm", "advance")
