@@ -27,7 +27,36 @@ MEMORY_EVENTS = 20_000.0  # baseline events that the guess of a rate remembers, 
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedGuardrail:
+class _Counted:
+    """What every guardrail that counts has: the mixtures of `proportion`, 12 harm bets and one gate of 6."""
+
+    candidate_rate: float
+    baseline_rate: float
+    margin: Margin
+    direction: Direction
+    weight: float = 1.0
+    rollback_margin: Margin | None = None
+    course: Course = STEADY
+
+    @property
+    def harm_weights(self) -> Floats:
+        """Of the 12 harm bets."""
+        return HARM_WEIGHTS
+
+    @property
+    def gate_weights(self) -> tuple[Floats, ...]:
+        """One gate of 6 bets."""
+        return (ADVANCE_WEIGHTS,)
+
+    def rates(self, moment: Moment) -> tuple[float, float]:
+        """True rates of the candidate and of the baseline in a tick."""
+        level = self.course.drift(moment.tick)
+        candidate = self.candidate_rate if moment.stage >= self.course.from_stage else self.baseline_rate
+        return candidate * level, self.baseline_rate * level
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedGuardrail(_Counted):
     """A proportion guardrail and the rates that are supposed to be true.
 
     Attributes:
@@ -40,28 +69,10 @@ class SimulatedGuardrail:
         course: how the rates change in time. A drift above 1 / rate means that every request has the event.
     """
 
-    candidate_rate: float
-    baseline_rate: float
-    margin: Margin
-    direction: Direction
-    weight: float = 1.0
-    rollback_margin: Margin | None = None
-    course: Course = STEADY
-
     @property
     def largest_absolute(self) -> float | None:
         """A quarter, as `risk_scaled` supposes."""
         return None
-
-    @property
-    def harm_weights(self) -> Floats:
-        """Of the 12 harm bets."""
-        return HARM_WEIGHTS
-
-    @property
-    def gate_weights(self) -> tuple[Floats, ...]:
-        """One gate of 6 bets."""
-        return (ADVANCE_WEIGHTS,)
 
     def bettor(self, replications: int, ticks: int, rng: np.random.Generator) -> Bettor:
         """Nothing is known of the baseline yet."""
@@ -69,7 +80,7 @@ class SimulatedGuardrail:
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedCountRate:
+class SimulatedCountRate(_Counted):
     """A count-rate guardrail and the true rates, in events per request; events are independent (Poisson).
 
     Attributes:
@@ -82,28 +93,10 @@ class SimulatedCountRate:
         course: how the rates change in time.
     """
 
-    candidate_rate: float
-    baseline_rate: float
-    margin: Margin
-    direction: Direction
-    weight: float = 1.0
-    rollback_margin: Margin | None = None
-    course: Course = STEADY
-
     @property
     def largest_absolute(self) -> float | None:
         """Ten margins."""
         return widest(self.margin)
-
-    @property
-    def harm_weights(self) -> Floats:
-        """Of the 12 harm bets."""
-        return HARM_WEIGHTS
-
-    @property
-    def gate_weights(self) -> tuple[Floats, ...]:
-        """One gate of 6 bets."""
-        return (ADVANCE_WEIGHTS,)
 
     def bettor(self, replications: int, ticks: int, rng: np.random.Generator) -> Bettor:
         """Nothing is known of the baseline yet."""
@@ -141,7 +134,7 @@ class _ProportionBettor:
         self.drop = self._held.drop
 
     def observe(self, rows: Ints, arrived: Ints, moment: Moment, rng: np.random.Generator) -> None:
-        candidate, baseline = _rates(self._guardrail, moment)
+        candidate, baseline = self._guardrail.rates(moment)
         events = rng.binomial(arrived, (min(1.0, candidate), min(1.0, baseline)))
         self._held.add(rows, arrived, events)
 
@@ -175,7 +168,7 @@ class _CountRateBettor:
         self.drop = self._held.drop
 
     def observe(self, rows: Ints, arrived: Ints, moment: Moment, rng: np.random.Generator) -> None:
-        self._held.add(rows, arrived, rng.poisson(arrived * np.asarray(_rates(self._guardrail, moment))))
+        self._held.add(rows, arrived, rng.poisson(arrived * np.asarray(self._guardrail.rates(moment))))
 
     def bet(self, rows: Ints, lines: Lines) -> Factors | None:
         ready = self._held.ready(rows)
@@ -212,14 +205,6 @@ def rate_guesses(events: Floats, exposure: Floats, margin: Margin) -> tuple[Floa
     log_evidence = np.log(prior_exposure) - seen * np.log(exposed) + gammaln(seen)
     weights = GUESS_WEIGHTS * np.exp(log_evidence - log_evidence.max(axis=1, keepdims=True))
     return seen / exposed, weights / weights.sum(axis=1, keepdims=True)
-
-
-def _rates(guardrail: SimulatedGuardrail | SimulatedCountRate, moment: Moment) -> tuple[float, float]:
-    """True rates of the candidate and of the baseline in a tick."""
-    level = guardrail.course.drift(moment.tick)
-    differs = moment.stage >= guardrail.course.from_stage
-    candidate = guardrail.candidate_rate if differs else guardrail.baseline_rate
-    return candidate * level, guardrail.baseline_rate * level
 
 
 def _proportion_factors(
