@@ -134,7 +134,7 @@ async def _started(database: Database) -> tuple[Control, str]:
     await commands.act(control, identifier, Act(action="start"), Actor(name="bench", may_operate=True))
     newest = control.hub.newest("production")
     assert newest is not None
-    return control, next(rule.attempt for rule in newest.ruleset.flags["answer"].rules if isinstance(rule, RolloutRule))  # type: ignore[return-value]
+    return control, next(rule.attempt for rule in newest.ruleset.flags["answer"].rules if isinstance(rule, RolloutRule))
 
 
 def rows(most: int) -> list[dict[str, Any]]:

@@ -76,9 +76,9 @@ class Mutator(ast.NodeTransformer):
         if not self._inside:
             return node
         if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED and self._turn(node, "comparison"):
-            node.ops[0] = SWAPPED[type(node.ops[0])]()  # type: ignore[assignment]
+            node.ops[0] = SWAPPED[type(node.ops[0])]()
         elif isinstance(node, ast.BoolOp | ast.BinOp) and type(node.op) in SWAPPED and self._turn(node, "operator"):
-            node.op = SWAPPED[type(node.op)]()  # type: ignore[assignment]
+            node.op = SWAPPED[type(node.op)]()
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not) and self._turn(node, "not"):
             return node.operand
         elif isinstance(node, ast.Constant) and self._turn(node, f"constant {node.value!r}"):

@@ -186,7 +186,7 @@ def test_long_lines_are_wrapped_at_blanks_and_keep_their_styles() -> None:
 
 
 def test_the_whole_panel_shows_all_three_and_one_question_as_a_user_saw_it() -> None:
-    course = Course(None, None, 2)  # type: ignore[arg-type]  # nothing is asked here
+    course = Course(None, None, 2)  # nothing is asked here
     course.tracks = [track(name) for name in ("better", "worse", "same")]
     course.traffic.requests = 3_000
     course.traffic.exchange = Exchange("tutor-better", "user-0001", "175b_verification", "How\nmany?", "42", True)
@@ -199,7 +199,7 @@ def test_the_whole_panel_shows_all_three_and_one_question_as_a_user_saw_it() -> 
 
 @pytest.mark.parametrize("rows", [3, 7, 11, 14, 15, 16, 17, 18, 21, 22, 40])
 def test_in_a_small_terminal_a_hidden_rollout_is_named(rows: int) -> None:
-    course = Course(None, None, 2)  # type: ignore[arg-type]  # nothing is asked here
+    course = Course(None, None, 2)  # nothing is asked here
     course.tracks = [track(name) for name in ("better", "worse", "same")]
     course.tracks[0].status["status"] = "completed"
     shown = texts(panel(course, 10.0, 79, rows))
@@ -222,7 +222,7 @@ def test_a_panel_that_is_too_long_says_that_it_was_cut(monkeypatch: pytest.Monke
 
 
 def test_it_is_done_only_when_every_client_followed() -> None:
-    course = Course(None, None, 2)  # type: ignore[arg-type]  # nothing is asked here
+    course = Course(None, None, 2)  # nothing is asked here
     course.tracks = [track(status="rolled_back")]
     settled = Settled(flag="tutor-worse", variant="175b_finetuning", revision=9, at=1.0)
     course.tracks[0].settled[0] = settled

@@ -66,7 +66,7 @@ def test_a_stopped_server_is_gone_and_leaves_no_folder() -> None:
     with running_server({"wal_level": "logical"}) as server:
         with server.connect() as connection:
             assert connection.execute("SHOW wal_level").fetchone() == ("logical",)
-            folder = Path(str(connection.execute("SHOW data_directory").fetchone()[0]))  # type: ignore[index]
+            folder = Path(str(connection.execute("SHOW data_directory").fetchone()[0]))
         os.kill(server.process.pid, signal.SIGKILL)  # even when it went down on its own
     assert server.process.returncode is not None
     assert not folder.parent.exists()

@@ -29,7 +29,7 @@ class Rollout:
 
     def look(self, now: float, arms: dict[str, ArmIncrement], units: int) -> Judgement:
         at = START + timedelta(seconds=now)
-        added: Increments = {self.attempts[-1].id: arms} if arms else {}  # type: ignore[dict-item]
+        added: Increments = {self.attempts[-1].id: arms} if arms else {}
         margins = {watch.metric: gate_margin(self.plan, watch, 0) for watch in self.watched}
         self.evidence = gather(self.evidence, added, Round(self.watched, self.attempts, margins, at))
         asked: dict[str, Any] = {"plan": self.plan, "watches": self.watched, "attempts": tuple(self.attempts)}

@@ -26,7 +26,7 @@ WORLDS = [
 
 def one_stage(guardrail: SimulatedGuardrail, percentage: float, **alphas: float) -> Scenario:
     requests = 10.0 * 100.0 / percentage  # ten candidate requests between two looks
-    return Scenario((SimulatedStage(percentage),), (guardrail,), requests, LOOKS, **alphas)  # type: ignore[arg-type]
+    return Scenario((SimulatedStage(percentage),), (guardrail,), requests, LOOKS, **alphas)
 
 
 @pytest.mark.parametrize("percentage", [1.0, 10.0, 50.0])

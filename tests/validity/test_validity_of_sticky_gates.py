@@ -45,7 +45,7 @@ def advances(rng: np.random.Generator, margin: float, base: float, requests: int
             "baseline": arm(rng, 10, base, requests, slot),
         }
         units += 10
-        evidence = gather(evidence, {"at_1": both}, Round(watched, [attempt], margins, now))  # type: ignore[dict-item]
+        evidence = gather(evidence, {"at_1": both}, Round(watched, [attempt], margins, now))
         found = judge(
             evidence,
             Look(

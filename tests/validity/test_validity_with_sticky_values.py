@@ -39,7 +39,7 @@ def wrong(rng: np.random.Generator, kind: str, guardrail: dict[str, Any], *, on_
     """Whether an equal candidate is rolled back, or one exactly on its margin lets the gate pass."""
     watched = {"metric": "v", "max_regression": {"relative": 0.3}, "rollback_on": "any_regression", **guardrail}
     analysis = {"alpha_rollback": 1e-9 if on_margin else 0.05}
-    subject = Rollout(Metric(key="v", kind=kind), guardrails=[watched], analysis=analysis)  # type: ignore[arg-type]
+    subject = Rollout(Metric(key="v", kind=kind), guardrails=[watched], analysis=analysis)
     shift = np.log(1.3) if on_margin else 0.0
     population = {
         arm: (rng.normal(moved, BETWEEN, USERS), rng.integers(0, 256, USERS))

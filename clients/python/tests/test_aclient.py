@@ -151,7 +151,7 @@ async def test_a_large_ruleset_is_decoded_and_compiled_aside(service: Service) -
         seen.add(threading.current_thread().name)
         return compiling(*given)
 
-    client._served.compile = compile_here  # type: ignore[method-assign]
+    client._served.compile = compile_here
     async with client:
         assert await client.wait_ready(10)
         await eventually(lambda: client.status().stream == "open")

@@ -178,7 +178,7 @@ def test_a_stream_that_is_not_read_to_its_end_is_an_abandonment(service: Service
 
     answer = generated()
     next(answer)
-    answer.close()  # type: ignore[attr-defined]
+    answer.close()
     client.close()
     assert library.closed
     assert counted(service) == {"error_rate": [4, 0], "fallback_rate": [4, 0], "failure.user_abandon": [4, 3]}

@@ -237,7 +237,7 @@ def test_run_answers_without_a_service_and_with_a_broken_fallback() -> None:
 
     assert client.run(FLAG, Context("user-1"), call, "sorry") == "sorry"
     assert client.run(FLAG, Context("user-1"), call, broken) is None
-    assert client.run(FLAG, Context("user-1"), lambda _: Outcome("x", metrics=3)) == "x"  # type: ignore[arg-type]
+    assert client.run(FLAG, Context("user-1"), lambda _: Outcome("x", metrics=3)) == "x"
     assert asked == [None, None]
 
 
@@ -299,7 +299,7 @@ def test_an_answer_that_is_no_evidence_ends_the_exposure(service: Service, conne
 def test_nothing_an_application_passes_makes_it_raise(service: Service, connect: Connect) -> None:
     client = connect()
     assert client.wait_ready(5)
-    odd: list[Any] = [None, "", 7, [], {}, object(), "\ud800", Context("\ud800"), Context(None), Context(3, {"a": 1})]  # type: ignore[arg-type]
+    odd: list[Any] = [None, "", 7, [], {}, object(), "\ud800", Context("\ud800"), Context(None), Context(3, {"a": 1})]
     for thing in odd:
         for flag in (FLAG, thing):
             answer = client.evaluate(flag, thing, default="d")

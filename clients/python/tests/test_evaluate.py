@@ -134,7 +134,7 @@ def test_a_rollout_rule_randomises_and_names_its_evidence(arm: str) -> None:
         answer.variant,
         SLOT,
         cell(unit),
-        None,  # type: ignore[arg-type]
+        None,
     )
 
 
@@ -214,7 +214,7 @@ def test_a_pin_is_evidence_only_for_the_unit_and_the_arm_that_were_drawn(arm: An
     for asked, change in (
         (other, {"cell": cell(other)}), (other, {}), (unit, {"cell": cell(unit) ^ 1}), (None, {}),
     ):  # fmt: skip
-        edited = msgspec.structs.replace(receipt, **change)  # type: ignore[arg-type]
+        edited = msgspec.structs.replace(receipt, **change)
         answer = ask(document, Context(asked, conversation_id="c-1", receipt=edited))
         assert (answer.variant, answer.arm, answer.attempt) == (receipt.variant, arm, None)
 

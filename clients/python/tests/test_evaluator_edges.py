@@ -45,7 +45,7 @@ class Hostile:
     def __eq__(self, other: object) -> bool:
         raise RuntimeError
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class Broken(list[str]):

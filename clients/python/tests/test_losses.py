@@ -50,7 +50,7 @@ def observed(folder: Folder, metric: str) -> dict[str, list[float]]:
 def test_a_receipt_takes_a_known_attempt_to_no_metric_and_no_rollout_but_its_own() -> None:
     folder = folder_of(compiled())
     for change in ({"attempt": "at_1", "rollout": "ro_9"}, {"attempt": "at_1"}):
-        folder.observe("other", True, None, msgspec.structs.replace(RECEIPT, **change), SLOT)  # type: ignore[arg-type]
+        folder.observe("other", True, None, msgspec.structs.replace(RECEIPT, **change), SLOT)
     forged = msgspec.structs.replace(RECEIPT, attempt="at_1", rollout="ro_9")
     folder.observe("thumbs_down", True, None, forged, SLOT)
     assert folder.take(SLOT) == []

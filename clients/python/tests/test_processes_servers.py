@@ -35,7 +35,7 @@ def test_the_workers_of_gunicorn(service: Service, tmp_path: Path, worker: str, 
     assert service.counted("exposures") == {ARM: 100}, log
 
 
-def follow_and_count(service: Service, server, processes: int) -> None:  # type: ignore[no-untyped-def]
+def follow_and_count(service: Service, server, processes: int) -> None:
     eventually(lambda: len(service.streams) == processes, within=10)  # nobody has asked for anything yet
     service.serve(document(revision=2))
     began = time.monotonic()

@@ -121,7 +121,7 @@ def test_no_answer_mixes_two_revisions() -> None:
     def ask() -> None:
         while not done.is_set():
             current = client.current
-            answer = evaluate(current.compiled, FLAG, Context("user-1"), current.lapsed)  # type: ignore[union-attr]
+            answer = evaluate(current.compiled, FLAG, Context("user-1"), current.lapsed)
             if answer.value != f"large {answer.revision}":
                 mixed.append(answer)
 

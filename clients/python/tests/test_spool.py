@@ -17,7 +17,7 @@ FLAG, ARM = "support-answer", ("at_1", "candidate")
 Connect = Callable[..., Client]
 
 
-def spooling(folder: Path, **changes: object):  # type: ignore[no-untyped-def]
+def spooling(folder: Path, **changes: object):
     return msgspec.structs.replace(FAST, flush_interval=0.05, spool_dir=folder, **changes)
 
 

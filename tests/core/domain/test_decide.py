@@ -20,7 +20,7 @@ def reading(verdict: Verdict, metric: str = "error_rate", role: str = "guardrail
         metric=metric, role=role, verdict=verdict, candidate=ArmNumbers(100, 3), baseline=ArmNumbers(900, 20),
         log_e_harm=0.0, harm_threshold=4.6, log_e_gate=1.0, gate_threshold=3.0, gate_margin=Margin(0.02, False),
         design_effect=1.0,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def judgement(*readings: Reading, **changes: Any) -> Judgement:
@@ -101,7 +101,7 @@ def test_a_killed_flag_pauses_whatever_the_evidence_says() -> None:
 def test_a_signal_holds_while_it_is_worse_and_a_warning_never() -> None:
     signals = [{"metric": "quality", "max_regression": {"absolute": 0.02}}]
     for verdict, kind in (("breach", "hold"), ("no_data", "hold"), ("undecided", "advance"), ("pass", "advance")):
-        found = judgement(reading("pass"), reading(verdict, "quality", "signal"))  # type: ignore[arg-type]
+        found = judgement(reading("pass"), reading(verdict, "quality", "signal"))
         assert decide(situation(found, signals=signals)).kind == kind
     warned = judgement(reading("pass"), reading("breach", "quality", "warning"))
     assert decide(situation(warned)).kind == "advance"
@@ -128,7 +128,7 @@ def test_at_max_duration_the_plan_says_what_undecided_means(policy: str, kind: s
 def test_undecided_never_stands_for_absent_evidence() -> None:
     stages = [{"name": "canary", "percentage": 10, "max_duration": "30m"}, {"name": "half", "percentage": 50}]
     for verdict in ("no_traffic", "no_data", "insufficient", "stale", "breach"):
-        assert decide(situation(verdict, stages=stages, on_undecided="advance")).kind == "hold"  # type: ignore[arg-type]
+        assert decide(situation(verdict, stages=stages, on_undecided="advance")).kind == "hold"
     few = judgement(reading("undecided"), units=3)
     assert decide(situation(few, stages=stages, on_undecided="advance")).kind == "hold"
 
@@ -216,7 +216,7 @@ def test_the_last_stage_completes_or_bakes_and_the_bake_completes() -> None:
     baking = transition.advance(document, last, "at_3", at(0), proven=True)
     assert codes(situation("undecided", state=baking, after=3599, bake=bake)) == ("hold", ["baking"])
     for verdict in ("stale", "insufficient", "no_traffic", "breach"):
-        assert codes(situation(verdict, state=baking, bake=bake)) == ("hold", [verdict])  # type: ignore[arg-type]
+        assert codes(situation(verdict, state=baking, bake=bake)) == ("hold", [verdict])
     unproven = transition.advance(document, last, "at_3", at(0), proven=False)
     assert codes(situation("undecided", state=unproven, bake=bake)) == ("hold", ["undecided"])
     assert decide(situation("pass", state=unproven, bake=bake)).kind == "complete"

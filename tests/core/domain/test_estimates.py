@@ -29,7 +29,7 @@ def found(metric: Metric, margin: dict[str, float], arms: dict[str, MetricIncrem
         arm: ArmIncrement(slots={SLOT: SlotIncrement(exposures={0: 9}, metrics={metric.key: increment})})
         for arm, increment in arms.items()
     }
-    evidence = gather(Evidence(), {"at_1": added}, Round(watched, [attempt], margins, at(1)))  # type: ignore[dict-item]
+    evidence = gather(Evidence(), {"at_1": added}, Round(watched, [attempt], margins, at(1)))
     look = Look(
         plan=plan, watches=watched, attempts=(attempt,), margins=margins, units=500, attempt_units=500, now=at(1),
         patience=900,

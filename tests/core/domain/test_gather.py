@@ -32,7 +32,7 @@ def increments(
     n = {cell: count for cell, (count, _) in cells.items()}
     outcomes = {metric: MetricIncrement(cells={cell: [float(v) for v in both] for cell, both in cells.items()})}
     added = SlotIncrement(exposures=dict(n), first_exposures=dict(n), started=dict(n), metrics=outcomes)
-    return {"at_1": {arm: ArmIncrement(slots={slot: added})}}  # type: ignore[dict-item]
+    return {"at_1": {arm: ArmIncrement(slots={slot: added})}}
 
 
 def both(candidate: dict[int, tuple[int, int]], baseline: dict[int, tuple[int, int]], **rest: Any) -> Increments:

@@ -46,7 +46,7 @@ class Service:
             numbers = found.cells.setdefault(int(self.rng.integers(256)), [0.0, 0.0])
             numbers[0] += 1
             numbers[1] += x
-        return self.look({"at_1": added}, now)  # type: ignore[dict-item]
+        return self.look({"at_1": added}, now)
 
     def look(self, increments: Increments, now: int) -> Judgement:
         self.evidence = gather(self.evidence, increments, Round(WATCHED, [ATTEMPT], MARGINS, at(now)))

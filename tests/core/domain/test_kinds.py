@@ -299,7 +299,7 @@ def full(kind: str, world: Watched, frozen: Any, rng: np.random.Generator, slot:
             drawn: list[Any] = (rng.random(many) < 0.03).tolist()
         else:
             drawn = (np.exp(rng.normal(6.0, 0.7, many)) * ends).tolist()
-        parts += [Seen(arm, cell, value) for cell, value in zip(cells, drawn, strict=True)]  # type: ignore[arg-type]
+        parts += [Seen(arm, cell, value) for cell, value in zip(cells, drawn, strict=True)]
     return world.batch(parts, frozen, slot)
 
 

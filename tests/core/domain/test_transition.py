@@ -81,6 +81,6 @@ def test_exposure_goes_stage_by_stage_to_the_bake_and_to_everyone() -> None:
 def test_what_the_table_does_not_allow_is_refused_with_what_to_do() -> None:
     for action, allowed in ALLOWED.items():
         for status in (*EXPOSED, *ENDED, "draft", "scheduled"):
-            said = refusal(action, status)  # type: ignore[arg-type]
+            said = refusal(action, status)
             assert (said is None) == (status in allowed)
             assert said is None or len(said) > 20

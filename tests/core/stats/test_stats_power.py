@@ -161,6 +161,6 @@ def test_the_same_seed_gives_the_same_curve() -> None:
 def test_impossible_designs_are_refused(wrong: dict[str, float]) -> None:
     usual = {"rate": 0.02, "margin": HALF_MORE, "direction": "lower_is_better", "share": 0.1, "requests": 100}
     with pytest.raises(ValueError, match=r"between|at least"):
-        Watched(**{**usual, **wrong})  # type: ignore[arg-type]
+        Watched(**{**usual, **wrong})
     with pytest.raises(ValueError, match="rate"):
         power_curve(ERRORS, 1.5, 10, np.random.default_rng(9))

@@ -27,7 +27,7 @@ def quality(candidate_rate: float, margin: float = 0.08) -> SimulatedGuardrail:
 
 
 def scenario(*guardrails: SimulatedGuardrail, horizon: int = 80, **settings: float) -> Scenario:
-    return Scenario(STAGES, guardrails, requests_per_tick=300, horizon=horizon, **settings)  # type: ignore[arg-type]
+    return Scenario(STAGES, guardrails, requests_per_tick=300, horizon=horizon, **settings)
 
 
 def test_a_better_candidate_completes() -> None:
@@ -107,7 +107,7 @@ class Recorded:
 def test_it_decides_as_the_scalar_functions_do(seed: int, candidate_rate: float) -> None:
     """One replication, replayed batch by batch through the functions that the judge calls."""
     plan, recorded = scenario(quality(candidate_rate)), Recorded(seed)
-    outcomes = simulate(plan, 1, recorded)  # type: ignore[arg-type]
+    outcomes = simulate(plan, 1, recorded)
     margin, history = plan.guardrails[0].margin, ControlHistory()
     harm, stage, ticks, units, total = [np.zeros(12)], 0, 0, 0, 0
     advance, best, verdict = np.zeros(6), 0.0, "undecided"

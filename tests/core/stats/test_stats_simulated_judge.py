@@ -174,7 +174,7 @@ class ByGather:
                 for watch, guardrail, draw in zip(self.watches, GUARDRAILS, draws, strict=True)
             }
             arms[arm] = ArmIncrement(slots={1: SlotIncrement(exposures={0: 1}, started={0: 1}, metrics=metrics)})
-        return {f"at_{stage}": arms}  # type: ignore[dict-item]
+        return {f"at_{stage}": arms}
 
     def _grown(self, watch: Watch, stage: int) -> tuple:
         mine, kind = self.evidence.metrics[watch.metric], kind_of(watch)
@@ -291,7 +291,7 @@ def test_log_e_is_that_of_the_judge(
 ) -> None:
     monkeypatch.setattr(simulated_counts, "GUESS_DIGITS", 17)
     recorded, factors, judged = Recorded(seed), replay(), Judged()
-    outcomes = simulate(scenario(requests, horizon), 1, recorded)  # type: ignore[arg-type]
+    outcomes = simulate(scenario(requests, horizon), 1, recorded)
     looks, waiting = len(recorded.draws) // len(GUARDRAILS), []
     for look in range(looks):
         draws = recorded.draws[look * len(GUARDRAILS) : (look + 1) * len(GUARDRAILS)]

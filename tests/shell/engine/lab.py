@@ -55,7 +55,7 @@ class Lab:
         return identifier
 
     async def act(self, identifier: str, action: str, reason: str = "", actor: Actor = ANN) -> Transition:
-        return await commands.act(self.control, identifier, Act(action=action, reason=reason), actor)  # type: ignore[arg-type]
+        return await commands.act(self.control, identifier, Act(action=action, reason=reason), actor)
 
     async def row(self, identifier: str) -> RolloutRow:
         async with self.database.read() as session:

@@ -70,7 +70,7 @@ class _Thread(threading.Thread):
 
     def _delete(self) -> None:
         with suppress(KeyError):  # it is not known by the name that a thread of its kind has since
-            super()._delete()  # type: ignore[misc]
+            super()._delete()  # type: ignore[misc]  # private: typeshed leaves it out
 
 
 class _Native:

@@ -57,7 +57,7 @@ def may_start() -> bool:
             if _after_fork_in_child not in chain:
                 chain.append(_after_fork_in_child)
         except Exception:  # without a master process it refuses to be imported
-            _after_uwsgi_fork.former = former  # type: ignore[attr-defined]
+            _after_uwsgi_fork.former = former  # type: ignore[attr-defined]  # kept on the hook itself
             uwsgi.post_fork_hook = _after_uwsgi_fork
     return False
 
