@@ -12,11 +12,9 @@ from typing import Any, Self
 from rollout_client.acalls import go
 from rollout_client.attempt import Attempt
 from rollout_client.background import Parts
-from rollout_client.bootstrap import Bootstrap
 from rollout_client.common import Common, killed_here
 from rollout_client.evaluation.context import Context
 from rollout_client.onloop import OnLoop
-from rollout_client.options import Options
 from rollout_client.walk import Course
 
 
@@ -36,19 +34,6 @@ class AsyncClient(Common):
     """
 
     _background: OnLoop
-
-    def __init__(
-        self,
-        url: str,
-        key: str,
-        *,
-        environment: str,
-        cache_dir: str | os.PathLike[str] | None = None,
-        bootstrap: Bootstrap | None = None,
-        options: Options | None = None,
-    ) -> None:
-        super().__init__(url, key, environment=environment, cache_dir=cache_dir, bootstrap=bootstrap, options=options)
-        _clients.add(self)
 
     async def start(self) -> None:
         """Begin to fetch rulesets and to send evidence on the running loop; returns at once, and may be repeated."""
@@ -125,6 +110,9 @@ class AsyncClient(Common):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _look_after(self) -> None:
+        _clients.add(self)
 
     def _made(self, parts: Parts) -> OnLoop:
         self._arrived = asyncio.Event()

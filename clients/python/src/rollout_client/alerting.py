@@ -15,7 +15,7 @@ import msgspec
 
 from rollout_client import native
 from rollout_client.backoff import delay, retry_after
-from rollout_client.evaluation.evidence import MOST_ALERTS, Alert, Batch, BatchAnswer
+from rollout_client.evaluation.evidence import MOST_ALERTS, Alert, Batch, acknowledges
 from rollout_client.report import Reporter, explain
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Alerts:
         if answer.status_code >= 300:
             self._reporter.trouble("alerts-refused", f"an alert was refused with {answer.status_code}")
             self._drop("alerts", len(alerts))
-        elif not _acknowledges(answer.content, batch.batch_id):
+        elif not acknowledges(answer.content, batch.batch_id):
             return self._again("an alert waits: the answer is no acknowledgement")
         self._failures = 0
         with self._lock:
@@ -118,10 +118,3 @@ class Alerts:
         self._failures += 1
         self._reporter.trouble("alerts", said)
         return delay(self._failures, self._options.backoff_first, self._options.backoff_longest)
-
-
-def _acknowledges(content: bytes, batch_id: str) -> bool:
-    try:
-        return msgspec.json.decode(content, type=BatchAnswer).batch_id == batch_id
-    except (msgspec.DecodeError, RecursionError):
-        return False

@@ -10,11 +10,9 @@ from typing import Any, Self
 from rollout_client import processes
 from rollout_client.attempt import Attempt
 from rollout_client.background import Background, Parts
-from rollout_client.bootstrap import Bootstrap
 from rollout_client.calls import Calls, go
 from rollout_client.common import KILL_VARIABLE, Common, killed_here
 from rollout_client.evaluation.context import Context
-from rollout_client.options import Options
 from rollout_client.walk import Course
 
 __all__ = ["KILL_VARIABLE", "Client"]
@@ -34,19 +32,6 @@ class Client(Common):
     Answers come from memory, then the disk cache, then the bootstrap, then the caller's default. Leased rules need
     a service that vouches for them: from disk and bootstrap they serve the baseline with reason STALE.
     """
-
-    def __init__(
-        self,
-        url: str,
-        key: str,
-        *,
-        environment: str,
-        cache_dir: str | os.PathLike[str] | None = None,
-        bootstrap: Bootstrap | None = None,
-        options: Options | None = None,
-    ) -> None:
-        super().__init__(url, key, environment=environment, cache_dir=cache_dir, bootstrap=bootstrap, options=options)
-        processes.watch(self)
 
     def start(self) -> None:
         """Begin to fetch rulesets and to send evidence, in the background; returns at once, and may be repeated."""
@@ -127,6 +112,9 @@ class Client(Common):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _look_after(self) -> None:
+        processes.watch(self)
 
     def _made(self, parts: Parts) -> Background:
         self._calls = Calls()

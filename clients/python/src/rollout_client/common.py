@@ -61,6 +61,7 @@ class Common(ABC):
             ruleset = read_bootstrap(bootstrap, self._reporter)
             if ruleset is not None and self._served.adopt(ruleset, "bootstrap"):
                 self._changed()
+        self._look_after()
 
     def evaluate(self, flag: str, context: Context | None, default: Any = None) -> Evaluation:
         """Answer a flag from memory: never raises, never waits.
@@ -134,6 +135,10 @@ class Common(ABC):
             breakers=dict(self._kit.breakers.open()),
             alerts=self._alerts.said,
         )
+
+    @abstractmethod
+    def _look_after(self) -> None:
+        """Have forks, and the end of the process, known to this client for as long as it lives."""
 
     @abstractmethod
     def _made(self, parts: Parts) -> Background:

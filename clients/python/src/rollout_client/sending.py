@@ -15,7 +15,7 @@ import msgspec
 
 from rollout_client.backoff import delay, retry_after
 from rollout_client.delivery import Offload
-from rollout_client.evaluation.evidence import ArmIncrement, Batch, BatchAnswer
+from rollout_client.evaluation.evidence import ArmIncrement, Batch, acknowledges
 from rollout_client.evaluation.ruleset import Arm
 from rollout_client.fold import Folder
 from rollout_client.options import Options
@@ -126,12 +126,10 @@ class Sender:
             self._lose(self.pending.popleft())
 
     def _take_left(self) -> None:
-        def lose(batch: Spooled) -> None:
-            self._lose(Pending(*_fields(batch), {}, {}))
-
         if self._spool is not None:
-            left = self._spool.take(self._options.pending_batches, self._options.clock(), lose)
-            self.pending.extend(Pending(*_fields(batch), {}, {}) for batch in left)
+            options = self._options
+            left = self._spool.take(options.pending_batches, options.clock(), lambda old: self._lose(_taken(old)))
+            self.pending.extend(_taken(batch) for batch in left)
 
     def _settle(self, batch: Pending) -> None:
         self._failed_at.pop(batch.batch_id, None)
@@ -184,7 +182,7 @@ class Sender:
                 f"events-{answer.status_code}", f"a batch of evidence was refused with {answer.status_code}: {said}"
             )
             self._lose(self.pending.popleft())
-        elif not _acknowledges(answer.content, batch.batch_id):
+        elif not acknowledges(answer.content, batch.batch_id):
             return self._again("events-answer", "evidence waits: the answer is no acknowledgement of the batch")
         else:
             self._settle(self.pending.popleft())
@@ -214,15 +212,9 @@ class Sender:
         self._reported.subtract(batch.dropped)  # nobody has read them: the next batch says them again
 
 
-def _fields(batch: Spooled) -> tuple[str, bytes, str | None, int, int]:
-    return batch.batch_id, batch.body, batch.encoding, batch.exposures, batch.observations
-
-
-def _acknowledges(content: bytes, batch_id: str) -> bool:
-    try:
-        return msgspec.json.decode(content, type=BatchAnswer).batch_id == batch_id
-    except (msgspec.DecodeError, RecursionError):
-        return False
+def _taken(batch: Spooled) -> Pending:
+    """What an earlier process left; what it had dropped, and its sketches, went with it."""
+    return Pending(batch.batch_id, batch.body, batch.encoding, batch.exposures, batch.observations, {}, {})
 
 
 def fit(attempts: Attempts, limit: int) -> Iterator[Attempts]:

@@ -76,6 +76,16 @@ class _Memory(Common):
     observations: list[Observed]
     alerts: list[Alert]
 
+    def __init__(
+        self,
+        ruleset: Mapping[str, Any] | None = None,
+        *,
+        environment: str = "test",
+        options: Options | None = None,
+    ) -> None:
+        super().__init__("", "", environment=environment, options=_listening(self, options))
+        self._begin(ruleset)
+
     def set(
         self,
         flag: str,
@@ -210,16 +220,6 @@ class InMemoryClient(_Memory, Client):
         options: limits, breakers, prices, classifiers. Nothing is ever sent.
     """
 
-    def __init__(
-        self,
-        ruleset: Mapping[str, Any] | None = None,
-        *,
-        environment: str = "test",
-        options: Options | None = None,
-    ) -> None:
-        super().__init__("", "", environment=environment, options=_listening(self, options))
-        self._begin(ruleset)
-
     def start(self) -> None:
         """Nothing: it answers already."""
 
@@ -236,16 +236,6 @@ class InMemoryAsyncClient(_Memory, AsyncClient):
         environment: its name.
         options: limits, breakers, prices, classifiers. Nothing is ever sent.
     """
-
-    def __init__(
-        self,
-        ruleset: Mapping[str, Any] | None = None,
-        *,
-        environment: str = "test",
-        options: Options | None = None,
-    ) -> None:
-        super().__init__("", "", environment=environment, options=_listening(self, options))
-        self._begin(ruleset)
 
     async def start(self) -> None:
         """Nothing: it answers already."""

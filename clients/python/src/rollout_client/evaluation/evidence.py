@@ -88,3 +88,11 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str
     accepted: int
     orphaned: int = 0
+
+
+def acknowledges(content: bytes, batch_id: str) -> bool:
+    """Whether the content of an answer says that this batch was taken; a proxy may say 200 to anything."""
+    try:
+        return msgspec.json.decode(content, type=BatchAnswer).batch_id == batch_id
+    except (msgspec.DecodeError, RecursionError):
+        return False
