@@ -18,11 +18,11 @@ from rollout_client.evaluation.rules import (
     Lapsed,
     RulesetError,
     Site,
-    check_rule,
     compile_pin,
     compile_rules,
     constant,
-    is_sound,
+    contradiction,
+    missing,
 )
 from rollout_client.evaluation.ruleset import (
     ALGORITHM,
@@ -250,32 +250,20 @@ def _patched(current: dict[str, _Document], changes: Mapping[str, _Document | No
 def _checked(key: str, flag: RulesetFlag, cohorts: Mapping[str, RulesetCohort], killed: bool) -> CompiledFlag:
     """Return a flag that does not contradict itself; it is compiled when it is asked for the first time."""
     variants, rollouts = flag.variants, _NONE
-    if flag.default_variant not in variants or (flag.released is not None and flag.released not in variants):
-        raise _contradiction(key, flag, cohorts)
-    if flag.overrides and not all(variant in variants for variant in flag.overrides.values()):
-        raise _contradiction(key, flag, cohorts)
+    if flag.default_variant not in variants:
+        raise RulesetError(f"flags.{key}.default_variant", missing(flag.default_variant))
+    if flag.released is not None and flag.released not in variants:
+        raise RulesetError(f"flags.{key}.released", missing(flag.released))
+    for unit, variant in flag.overrides.items():
+        if variant not in variants:
+            raise RulesetError(f"flags.{key}.overrides.{unit}", missing(variant))
     for rule in flag.rules:
-        if not is_sound(rule, variants):
-            raise _contradiction(key, flag, cohorts)
+        wrong = contradiction(rule, variants)
+        if wrong is not None:
+            raise RulesetError(f"flags.{key}.rules[{flag.rules.index(rule)}].{wrong[0]}", wrong[1])
         if rule.__class__ is RolloutRule:
             rollouts = (*rollouts, rule)
     return CompiledFlag(flag, rollouts, cohorts, killed or flag.killed)
-
-
-def _contradiction(key: str, flag: RulesetFlag, cohorts: Mapping[str, RulesetCohort]) -> RulesetError:
-    """Return what is wrong with a flag that is not sound, with its path."""
-    site = Site(key, flag, cohorts, f"flags.{key}")
-    named = [(flag.default_variant, "default_variant"), (flag.released, "released")]
-    named += [(variant, f"overrides.{unit}") for unit, variant in flag.overrides.items()]
-    try:
-        for variant, where in named:
-            if variant is not None:
-                site.value(variant, where)
-        for index, rule in enumerate(flag.rules):
-            check_rule(rule, site._replace(path=f"{site.path}.rules[{index}]"))
-    except RulesetError as error:
-        return error
-    return RulesetError(site.path, "it contradicts itself")  # pragma: no cover (is_sound and check_rule agree)
 
 
 def _compile(site: Site, killed: bool) -> _Answer:

@@ -67,13 +67,6 @@ class Site(NamedTuple):
     cohorts: Mapping[str, RulesetCohort]
     path: str
 
-    def value(self, variant: str, where: str) -> Any:
-        """Return the value of a variant; RulesetError with the path when the flag has none of that name."""
-        try:
-            return self.flag.variants[variant]
-        except KeyError:
-            raise RulesetError(f"{self.path}.{where}", f'there is no variant "{variant}"') from None
-
     def when(self, rule: Rule) -> Callable[[Context], bool] | None:
         """Return the compiled condition of a rule, None for everyone."""
         if rule.when is None:
@@ -81,40 +74,36 @@ class Site(NamedTuple):
         return compile_condition(rule.when, self.cohorts, None if isinstance(rule, Serve) else rule.unit)
 
 
-def is_sound(rule: Rule, variants: Mapping[str, Any]) -> bool:
-    """Whether `check_rule` finds nothing; much faster."""
-    if isinstance(rule, Serve):
-        return rule.variant in variants
-    if isinstance(rule, RolloutRule):
-        return 0 <= rule.threshold <= BUCKETS and rule.baseline in variants and rule.candidate in variants
-    total = 0
-    for variant, width in rule.weights:
-        if width < 0 or variant not in variants:
-            return False
-        total += width
-    return total == BUCKETS
+def contradiction(rule: Rule, variants: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the field in which a rule contradicts itself or its flag, and the problem; None when it does not.
 
-
-def check_rule(rule: Rule, site: Site) -> None:
-    """Find what makes a rule contradict itself or its flag.
-
-    Raises:
-        RulesetError: a variant that is not there, weights that do not sum to 100,000, a threshold outside
-        0..100,000.
+    Variants must be there, widths sum to 100,000, a threshold lie in 0..100,000. It runs for every rule of every
+    ruleset, so what is right makes nothing.
     """
     if isinstance(rule, Serve):
-        site.value(rule.variant, "variant")
-    elif isinstance(rule, Split):
-        widths = [width for _, width in rule.weights]
-        if sum(widths) != BUCKETS or min(widths) < 0:
-            raise RulesetError(f"{site.path}.weights", f"widths must not be negative and sum to {BUCKETS}")
-        for variant, _ in rule.weights:
-            site.value(variant, "weights")
-    else:
+        return None if rule.variant in variants else ("variant", missing(rule.variant))
+    if isinstance(rule, RolloutRule):
         if not 0 <= rule.threshold <= BUCKETS:
-            raise RulesetError(f"{site.path}.threshold", f"a threshold is 0 to {BUCKETS}")
-        site.value(rule.baseline, "baseline")
-        site.value(rule.candidate, "candidate")
+            return "threshold", f"a threshold is 0 to {BUCKETS}"
+        if rule.baseline not in variants:
+            return "baseline", missing(rule.baseline)
+        return None if rule.candidate in variants else ("candidate", missing(rule.candidate))
+    total = 0
+    for variant, width in rule.weights:
+        if variant not in variants:
+            return "weights", missing(variant)
+        if width < 0:
+            break
+        total += width
+    else:
+        if total == BUCKETS:
+            return None
+    return "weights", f"widths must not be negative and sum to {BUCKETS}"
+
+
+def missing(variant: str) -> str:
+    """The problem of a name that no variant of the flag has."""
+    return f'there is no variant "{variant}"'
 
 
 def compile_rules(rules: tuple[Rule, ...], site: Site, otherwise: RuleAnswer) -> RuleAnswer:
