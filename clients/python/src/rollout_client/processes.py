@@ -10,28 +10,45 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rollout_client import native
 
 if TYPE_CHECKING:
-    from rollout_client.client import Client
+    from rollout_client.background import Background
+    from rollout_client.options import Options
+    from rollout_client.report import Reporter
 
 _STILL = 1.0
 """Seconds that a fork waits, at most, for the threads of clients to have nothing half done: an import that another
 thread has begun is begun for ever in the child."""
 
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+class Owner(Protocol):
+    """What a client shows of itself to the process it lives in: whoever owns a thread."""
+
+    _options: Options
+    _reporter: Reporter
+    _background: Background
+
+    def close(self, timeout: float) -> None:
+        """Send what is left."""
+
+    def _forked(self) -> None:
+        """Begin anew in a child."""
+
+
+_clients: weakref.WeakSet[Owner] = weakref.WeakSet()
 _held = threading.local()
 _ending: native.Thread | None = None
 
 
-def watch(client: Client) -> None:
+def watch(client: Owner) -> None:
     """Look after a client for as long as it lives."""
     _clients.add(client)
 
 
-def arrange_end(client: Client) -> None:
+def arrange_end(client: Owner) -> None:
     """Have started clients closed when this process ends, in the ways in which `atexit` is not asked."""
     said = _silent_threads()
     if said is not None:
