@@ -1,18 +1,23 @@
 """Bringing a database to the present schema: on every start, in one transaction, one process at a time."""
 
+import asyncio
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from rollout.db.session import Database
 
 _LOCK = 7_261_846_029_311
 """Advisory lock that lets one of several starting servers migrate while the others wait."""
+_WAIT = 30
+"""Seconds that a server waits for another to be done with a SQLite file."""
 
 
 async def migrate(database: Database) -> None:
@@ -25,6 +30,8 @@ async def migrate(database: Database) -> None:
         event.listen(engine.sync_engine, "connect", _sqlite_connected)
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
+        if database.is_sqlite:
+            await _log_ahead(engine)
         async with engine.begin() as connection:
             if not database.is_sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -35,6 +42,25 @@ async def migrate(database: Database) -> None:
                     raise RuntimeError(f"the migration would leave dangling references: {broken[:3]}")
     finally:
         await engine.dispose()
+
+
+async def _log_ahead(engine: AsyncEngine) -> None:
+    """Give a new file its write-ahead log, which it keeps: every later connection finds it so.
+
+    Changing the mode takes the whole file, and SQLite refuses at once where waiting could be a deadlock, whatever the
+    busy timeout says: of servers that start together on a new file, one in some hundred failed.
+    """
+    until = time.monotonic() + _WAIT
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        while True:
+            try:
+                await raw.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr] # the driver's own connection
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.02)
 
 
 def configuration(connection: Connection) -> Config:
@@ -59,6 +85,6 @@ def _scripts() -> Path:
 def _sqlite_connected(connection: Any, _: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF", "busy_timeout=30000"):
+    for pragma in (f"busy_timeout={_WAIT * 1000}", "synchronous=FULL", "foreign_keys=OFF"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

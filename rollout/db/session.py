@@ -22,7 +22,7 @@ Unavailable = OperationalError
 """The database did not do it now: a lock held too long, a deadlock, a lost connection."""
 _PATIENCE = "-c lock_timeout=8s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
 """PostgreSQL ends what a stopped process left half done, so that a kill or a roll back never waits for it for long."""
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "temp_store=MEMORY")
+_PRAGMAS = ("busy_timeout=5000", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
 
 
 class Database:

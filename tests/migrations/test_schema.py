@@ -35,7 +35,7 @@ async def test_the_migrated_schema_is_what_the_code_expects(database_url: str) -
 
 
 async def test_servers_that_start_together_migrate_once(database_url: str) -> None:
-    databases = [Database(database_url) for _ in range(3)]
+    databases = [Database(database_url) for _ in range(8)]
     try:
         await asyncio.gather(*(migrate(database) for database in databases))
         await migrate(databases[0])
