@@ -1,10 +1,7 @@
 """flagd: its OpenFeature provider in process, on a file."""
 
-import atexit
 import json
 import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 from openfeature import api
@@ -27,10 +24,7 @@ def prepare() -> tuple[Any, list[tuple[Any, ...]]]:
     """What is called for one evaluation, and with what."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
         json.dump({"flags": {key: flag(key) for key in KEYS}}, file)
-    provider = FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=file.name)
-    api.set_provider(provider)
-    atexit.register(Path(file.name).unlink)
-    time.sleep(1.0)  # it reads the file on a thread of its own
+    api.set_provider_and_wait(FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=file.name))
     client = api.get_client()
     users: list[tuple[Any, ...]] = [(EvaluationContext(unit, attributes),) for unit, attributes in PEOPLE]
 

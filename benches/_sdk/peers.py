@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -44,14 +45,15 @@ def measure(name: str, rounds: int) -> float | None:
         return None
     path = os.pathsep.join([str(FOLDER / name), str(ROOT)])
     command = [sys.executable, "-m", "benches._sdk.peers", name, str(rounds)]
-    env = {**os.environ, "PYTHONPATH": path}
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, timeout=LONGEST, stdin=subprocess.DEVNULL, capture_output=True
-        )
-        return float(json.loads(done.stdout.splitlines()[-1])["times"])
-    except (subprocess.TimeoutExpired, ValueError, IndexError, KeyError):
-        return None
+    with tempfile.TemporaryDirectory() as files:
+        env = {**os.environ, "PYTHONPATH": path, "TMPDIR": files}
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=env, timeout=LONGEST, stdin=subprocess.DEVNULL, capture_output=True
+            )
+            return float(json.loads(done.stdout.splitlines()[-1])["times"])
+        except (subprocess.TimeoutExpired, ValueError, IndexError, KeyError):
+            return None
 
 
 def main() -> None:
