@@ -100,14 +100,15 @@ def test_a_flag_that_contradicts_itself_is_refused_with_its_path(document: dict[
 def test_a_patch_compiles_what_it_changes_and_nothing_else() -> None:
     needing = flag(prerequisites=[{"flag": "a", "variants": ["on"]}])
     before = compile_ruleset(ruleset({"a": flag(ROLLOUT), "b": flag(SPLIT), "c": needing}))
-    assert evaluate(before, "a", Context("u")).variant == "on"
+    asked = [evaluate(before, key, Context("u")).variant for key in "ab"]
+    assert asked[0] == "on"
     changes = {"base": 1, "revision": 2, "base_edition": "a", "edition": "b",
                "flags": {"a": flag(), "c": None, "d": flag(ROLLOUT), "e": needing}}  # fmt: skip
     patched = apply_patch(before.ruleset, msgspec.convert(changes, Patch))
     assert patched is not None
     for after in (compile_ruleset(patched, before, frozenset(), changes["flags"]), compile_ruleset(patched, before)):
         assert after.flags.keys() == {"a", "b", "d", "e"}
-        assert after.flags["b"] is before.flags["b"]
+        assert after.answers == {"b": before.answers["b"]}
         assert (after.splitting.keys(), after.needing.keys()) == ({"d"}, {"e"})
         assert after.attempts.keys() == {"at_1"}
         assert after.rollout_metrics == {"ro_1": frozenset({"errors"})}
@@ -115,13 +116,13 @@ def test_a_patch_compiles_what_it_changes_and_nothing_else() -> None:
         assert {evaluate(after, key, Context("u")).revision for key in "abde"} == {2}
         assert evaluate(after, "b", Context("u")).value == evaluate(before, "b", Context("u")).value
     assert evaluate(before, "b", Context("u")).revision == 1
-    assert (after.flags["d"].baseline("ro_1"), after.flags["d"].baseline("ro_2")) == ("off", None)
+    assert [after.baseline(*of) for of in (("d", "ro_1"), ("d", "ro_2"), ("b", "ro_1"))] == ["off", None, None]
 
 
 def test_a_large_ruleset_is_compiled_with_pauses() -> None:
     pauses: list[int] = []
     compile_ruleset(ruleset({f"f{n}": flag() for n in range(2_500)}), pause=lambda: pauses.append(1))
-    assert len(pauses) == 2, "and a small one without"
+    assert len(pauses) == 10
 
 
 @pytest.mark.parametrize("position", [0, 1, 12_345, 50_000, 99_999, BUCKETS])

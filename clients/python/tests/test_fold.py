@@ -40,7 +40,9 @@ def folder_of(compiled: CompiledRuleset, **options: Any) -> Folder:
 
 
 def expose(folder: Folder, compiled: CompiledRuleset, unit: str, slot: int = SLOT) -> None:
-    folder.expose(evaluate(compiled, FLAG, Context(unit), slot=slot))
+    folder.noted.append(evaluate(compiled, FLAG, Context(unit), slot=slot))
+    if len(folder.noted) >= folder.together:
+        folder.crowd()
 
 
 def take(folder: Folder) -> dict[Any, ArmIncrement]:
@@ -66,7 +68,7 @@ def test_counts_are_exact_from_eight_threads_while_it_is_flushed() -> None:
         for turn in range(1_500):
             context = Context(f"user-{(number * 7 + turn) % 300}")
             answer = evaluate(compiled, FLAG, context, slot=SLOT + turn % 2)
-            folder.expose(answer)
+            folder.noted.append(answer)
             folder.start(answer)
             folder.observe("thumbs_down", turn % 3 == 0, context, None, SLOT)
 
@@ -120,7 +122,7 @@ def test_an_evaluation_that_is_no_evidence_is_not_counted() -> None:
     compiled = ruleset()
     folder = folder_of(compiled)
     stale = evaluate(compiled, FLAG, Context("user-1"), frozenset({900_000}))
-    folder.expose(stale)
+    folder.noted.append(stale)
     folder.start(stale)
     folder.finish(stale, {"error_rate": True}, ())
     assert folder.take(SLOT) == []
@@ -134,7 +136,24 @@ def test_a_flush_is_asked_for_by_the_number_of_exposures() -> None:
     for number in range(350):
         expose(folder, compiled, f"user-{number % 10}")
         folder.observe("thumbs_down", True, Context(f"user-{number % 10}"), None, SLOT)
+        if number in (120, 240):
+            assert len(asked) == number // 120, "once until there is one"
+            folder.take(SLOT)
     assert len(asked) == 3
+
+
+def test_whoever_exposes_counts_when_nobody_flushes() -> None:
+    compiled = ruleset()
+    asked: list[None] = []
+    folder = Folder(Options(flush_exposures=1_000), lambda: asked.append(None))
+    folder.follow(compiled)
+    most = 0
+    for number in range(40_000):
+        expose(folder, compiled, f"user-{number % 50}")
+        most = max(most, len(folder.noted))
+    assert most < 16_384
+    assert len(asked) == 1
+    assert sum(sum(arm.slots[SLOT].exposures.values()) for arm in folder.take(SLOT)[0]["at_1"].values()) == 40_000
 
 
 def test_the_memory_of_units_is_bounded_and_keeps_the_latest() -> None:
@@ -143,6 +162,7 @@ def test_the_memory_of_units_is_bounded_and_keeps_the_latest() -> None:
     for number in range(10_000):
         expose(folder, compiled, f"user-{number}")
         expose(folder, compiled, "user-0", SLOT + number)
+    folder.count()
     remembered = folder._memory.flags[FLAG]
     assert len(remembered.young) + len(remembered.old) <= 200
     folder.observe("thumbs_down", True, Context("user-9999"), None, SLOT)

@@ -61,7 +61,7 @@ def test_what_a_receipt_brings_to_an_unknown_attempt_travels_apart() -> None:
     served = compiled()
     folder = folder_of(served)
     for number in range(10):
-        folder.expose(evaluate(served, FLAG, Context(f"user-{number}"), slot=SLOT))
+        folder.noted.append(evaluate(served, FLAG, Context(f"user-{number}"), slot=SLOT))
     folder.observe("other", True, None, msgspec.structs.replace(RECEIPT, rollout="ro_9", attempt="at_9"), SLOT)
     assert [sorted(attempts) for attempts in folder.take(SLOT)] == [["at_1"], ["at_9"]]
 
@@ -128,11 +128,11 @@ def test_a_clock_that_steps_back_loses_no_exposure() -> None:
     served = compiled()
     folder = folder_of(served)
     answer = evaluate(served, FLAG, Context("user-1"), slot=SLOT)
-    folder.expose(answer)
+    folder.noted.append(answer)
     taken = folder.take(SLOT)
     folder.take(SLOT + 5)
     for _ in range(3):
-        folder.expose(answer)
+        folder.noted.append(answer)
     taken += folder.take(SLOT)
     slots = [attempts["at_1"]["candidate"].slots[SLOT] for attempts in taken]
     assert [slot.exposures for slot in slots] == [{cell("user-1"): 1}, {cell("user-1"): 3}]
@@ -148,7 +148,7 @@ def test_an_observation_with_a_receipt_in_its_context_counts_once(text: str) -> 
     served = compiled(pin="conversation_id")
     folder = folder_of(served)
     context = conversation(text, RECEIPT)
-    folder.expose(evaluate(served, FLAG, conversation("c-3"), slot=SLOT))
+    folder.noted.append(evaluate(served, FLAG, conversation("c-3"), slot=SLOT))
     folder.observe("thumbs_down", True, context, None, SLOT)
     assert observed(folder, "thumbs_down") == {"at_0" if text == "c-1" else "at_1": [1, 1]}
 

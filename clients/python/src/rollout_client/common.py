@@ -18,7 +18,7 @@ from rollout_client.breaker import BreakerOptions, Breakers
 from rollout_client.calls import bearable
 from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.context import NOBODY, Context
-from rollout_client.evaluation.evaluate import evaluate
+from rollout_client.evaluation.evaluate import evaluate_anew
 from rollout_client.evaluation.receipt import Receipt, decode_receipt
 from rollout_client.fold import Folder
 from rollout_client.options import Options
@@ -75,19 +75,22 @@ class Common(ABC):
             serving = self._served.current
             if serving is None:
                 return Evaluation(default, None, "ERROR", "PROVIDER_NOT_READY", 0, flag)
-            compiled, lapsed, _ = serving
+            compiled, lapsed = serving.compiled, serving.lapsed
             asked = NOBODY if context is None else context
             begins, ends, slot = self._minute
             if not begins <= self._clock() < ends:
                 slot = self._next_minute()
-            try:
-                answer = compiled.flags[flag].answer(asked, compiled, lapsed, slot)  # type: ignore[misc]
-            except Exception:  # a flag that is not there, or not compiled yet; or what `evaluate` has an answer to
-                answer = evaluate(compiled, flag, asked, lapsed, slot, default)
-            if answer.attempt is not None:
-                self._folder.expose(answer)
-            else:
+            try:  # `evaluate`, without its call
+                answer = compiled.answers[flag](asked, compiled, lapsed, slot)
+            except Exception:
+                answer = evaluate_anew(compiled, flag, asked, lapsed, slot, default)
+            if answer.attempt is None:
                 self._folder.end(flag, asked)
+            else:
+                noted = self._noted
+                noted.append(answer)
+                if len(noted) >= self._together:
+                    self._folder.crowd()
             return answer
         except Exception as error:
             self._reporter.trouble("evaluate", f"an evaluation failed: {type(error).__name__}")
@@ -166,10 +169,10 @@ class Common(ABC):
         steps = [Step(evaluation.variant, evaluation.value, evaluation.arm)]
         serving = self._served.current
         if serving is not None and evaluation.arm == "candidate":
-            found = serving.compiled.flags.get(evaluation.flag)
-            baseline = None if found is None else found.baseline(evaluation.rollout)
-            if found is not None and baseline is not None and baseline != evaluation.variant:
-                steps.append(Step(baseline, found.flag.variants[baseline], "baseline"))
+            baseline = serving.compiled.baseline(evaluation.flag, evaluation.rollout)
+            if baseline is not None and baseline != evaluation.variant:
+                value = serving.compiled.flags[evaluation.flag].variants[baseline]
+                steps.append(Step(baseline, value, "baseline"))
         return steps
 
     def _next_minute(self) -> int:
@@ -194,6 +197,7 @@ class Common(ABC):
         self._served.moved = None
         self._ready = threading.Event()
         self._folder = self._folded()
+        self._noted, self._together = self._folder.noted, self._folder.together
         self._alerts = Alerts(self._options, self._reporter, self._folder.drop, self._warn)
         breakers = Breakers(self._options.breaker or BreakerOptions(), self._options.monotonic)
         self._kit = Toolkit(self._options, self._reporter, self._folder, breakers, self._alerts)

@@ -14,7 +14,7 @@ from typing import Any
 from rollout_client import native
 from rollout_client.evaluation.answer import Evaluation, Exposure
 from rollout_client.evaluation.bucketing import cell as cell_of
-from rollout_client.evaluation.bucketing import sketch_entry, valid_unit
+from rollout_client.evaluation.bucketing import cell_and_entry, valid_unit
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import CompiledRuleset, evaluate
 from rollout_client.evaluation.receipt import Receipt
@@ -23,18 +23,22 @@ from rollout_client.evaluation.targeting import reader
 from rollout_client.increments import add, measure
 from rollout_client.memory import Memory
 from rollout_client.options import Options
-from rollout_client.tally import ENDED, KEPT_SLOTS, ArmTally, Attempts, Place, Sketches, weigh, weigh_slot
+from rollout_client.tally import ENDED, KEPT_SLOTS, ArmTally, Attempts, Minute, Sketches, weigh, weigh_slot
 
 Metrics = Mapping[str, RulesetMetric]
-_TOGETHER = 8192
-"""Exposures that wait at most to be counted. The client counts at each flush, and before that whoever asks for
-counts; beyond this many, whoever exposes."""
+_MOST = 16_384
+"""Exposures that wait at most to be counted. The client counts at each flush, and before that whoever asks for counts;
+beyond this many, whoever exposes counts some."""
+_SLICE = 256
 _FORMER = 256
 """Attempts that are not in the ruleset any more, whose metrics are kept for late outcomes."""
 
 
 class Folder:
-    """The evidence of one process. Every method may be called from any thread and returns at once."""
+    """The evidence of one process. Every method may be called from any thread and returns at once.
+
+    Whoever evaluates appends what is evidence to `noted`, and calls `crowd` when `together` of them wait.
+    """
 
     def __init__(self, options: Options, wake: Callable[[], None]) -> None:
         self.dropped: Counter[str] = Counter()
@@ -42,9 +46,10 @@ class Folder:
         self._wake = wake
         self._flush_after = options.flush_exposures
         self._unsent = 0
-        self._together = min(_TOGETHER, options.flush_exposures)
-        self._waiting: deque[Any] = deque()
-        self._memory: Memory[Place] = Memory(options.remembered_units)
+        self._asked_for = False
+        self.together = min(_MOST, options.flush_exposures)
+        self.noted: deque[Any] = deque()
+        self._memory: Memory[Minute] = Memory(options.remembered_units)
         self._tallies: dict[str, dict[Arm, ArmTally]] = {}
         self._strays: dict[str, dict[Arm, ArmTally]] = {}
         self._metrics: dict[str, Metrics] = {}
@@ -71,8 +76,8 @@ class Folder:
             for attempt, before in self._metrics.items()
             for name, metric in (before.items() if attempt in wanted else ())
         )
-        for flag, found in compiled.splitting.items():
-            names = tuple(dict.fromkeys(rule.unit or "targeting_key" for rule in found.rollouts))
+        for flag, rules in compiled.splitting.items():
+            names = tuple(dict.fromkeys(rule.unit or "targeting_key" for rule in rules))
             if names not in self._readers:
                 self._readers[names] = tuple(reader(name) for name in names)
             self._units[flag] = self._readers[names]
@@ -85,26 +90,20 @@ class Folder:
             self._asked = frozenset(name for metrics in wanted.values() for name in metrics) | compiled.metrics.keys()
             self._compiled = compiled
 
-    def expose(self, evaluation: Evaluation) -> None:
-        """Count one evaluation that is evidence: now it is noted, and many are counted together."""
-        waiting = self._waiting
-        waiting.append(evaluation)
-        if len(waiting) >= self._together:
-            self._count()
-
     def end(self, flag: str, context: Context) -> None:
         """End the unit's exposure: it was answered by something that is no evidence, and so is what it does next."""
         if flag in self._units or flag in self._memory.flags:
-            self._waiting.extend((flag, unit) for unit in self._units_of(flag, context))
-            if len(self._waiting) >= self._together:
-                self._count()
+            self.noted.extend((flag, unit) for unit in self._units_of(flag, context))
+            if len(self.noted) >= self.together:
+                self.crowd()
 
     def start(self, evaluation: Evaluation) -> None:
         """Count one attempt of the AI call that began."""
         trail = evaluation.trail
         if isinstance(trail, Exposure) and evaluation.attempt is not None and evaluation.arm is not None:
             with self._lock:
-                self._arm(evaluation.attempt, evaluation.arm).place(trail.slot, _cell(trail)).started += 1
+                minute = self._arm(evaluation.attempt, evaluation.arm).minute(trail.slot)
+                _increment(minute.started, _cell(trail))
 
     def finish(self, evaluation: Evaluation, outcomes: Mapping[str, Any], automatic: Container[str]) -> None:
         """Record the outcomes of one attempt against the arm it was assigned to; `automatic` ones where asked for."""
@@ -118,15 +117,15 @@ class Folder:
             wanted = self._metrics.get(evaluation.attempt, {})
             for name, value in outcomes.items():
                 if name in wanted:
-                    place = Place(evaluation.attempt, evaluation.arm, trail.slot, _cell(trail))
-                    self._record(place, name, wanted[name], value)
+                    tally = self._arm(evaluation.attempt, evaluation.arm)
+                    self._record(tally, trail.slot, _cell(trail), wanted[name], name, value)
                 elif name not in automatic:
                     self.dropped["unused"] += 1
 
     def observe(self, metric: str, value: Any, context: Context | None, receipt: Receipt | None, now: int) -> None:
         """Attribute one observation: to the receipt, else to what this process exposed the unit to, else to nothing."""
         with self._lock:
-            self._count()
+            self.count()
             if self._closed:
                 self.dropped["observations"] += 1
             elif metric not in self._asked:
@@ -163,44 +162,73 @@ class Folder:
             sealed, self._sealed = self._sealed, []
         return sealed
 
-    def _count(self) -> None:
-        """Count what was noted, in the order it was noted; what a signal handler takes meanwhile is counted by it."""
-        with self._lock:
-            take, memory = self._waiting.popleft, self._memory
-            with suppress(IndexError):
-                while True:
-                    noted = take()
-                    if noted.__class__ is tuple:
-                        self._end(*noted)
-                        continue
-                    trail = noted.trail
-                    if trail.__class__ is not Exposure:
-                        continue
-                    units = memory.flags.get(noted.flag)
-                    place = None if units is None else units.young.get(trail.unit)
-                    if (
-                        place is None
-                        or place.open != trail.slot
-                        or place.attempt != noted.attempt
-                        or place.arm != noted.arm
-                    ):
-                        place = self._enter(noted, trail)
-                    place.exposures += 1
-                    self._unsent += 1
-            full = self._unsent >= self._flush_after
-            if full:
-                self._unsent = 0
-        if full:
+    def crowd(self) -> None:
+        """Have counted what was noted, as `together` of them wait: by whoever flushes, or here if nobody does."""
+        if len(self.noted) >= _MOST:
+            self.count(_SLICE)
+        self._ask()
+
+    def count(self, most: int | None = None) -> None:
+        """Count what was noted, in the order it was noted, or so much of it.
+
+        What a signal handler takes meanwhile is counted by it.
+        """
+        noted, flags, enter = self.noted, self._memory.flags, self._enter
+        number = len(noted) if most is None else min(most, len(noted))
+        self._unsent += number
+        if self._unsent >= self._flush_after:
+            self._ask()
+        with self._lock, suppress(IndexError):
+            for _ in range(number):
+                one = noted.popleft()
+                if one.__class__ is tuple:
+                    self._end(*one)
+                    continue
+                trail = one.trail
+                if trail.__class__ is not Exposure:
+                    continue
+                units = flags.get(one.flag)
+                minute = None if units is None else units.young.get(trail.unit)
+                if (
+                    minute is not None
+                    and minute.open == trail.slot
+                    and minute.attempt == one.attempt
+                    and minute.arm == one.arm
+                ):
+                    _increment(minute.exposures, _cell(trail))
+                else:
+                    enter(one, trail, minute)
+
+    def _ask(self) -> None:
+        """Ask for a flush, once until there is one."""
+        if not self._asked_for:
+            self._asked_for = True
             self._wake()
 
+    def _enter(self, evaluation: Evaluation, trail: Exposure, latest: Minute | None) -> None:
+        """Count an exposure that is not another of the unit's latest minute."""
+        attempt, flag, unit = evaluation.attempt or "", evaluation.flag, trail.unit
+        tally = self._arm(attempt, evaluation.arm or "baseline")
+        minute = tally.minute(trail.slot)
+        cell, register, rank = cell_and_entry(unit)
+        _increment(minute.exposures, cell)
+        if latest is None:
+            latest = self._memory.find(flag, unit)
+        if latest is None or latest.attempt != attempt:
+            _increment(minute.first, cell)
+            tally.see(register, rank)
+        self._memory.remember(flag, unit, minute)
+        if len(tally.slots) > KEPT_SLOTS:
+            self._make_room(tally)
+
     def _end(self, flag: str, unit: str) -> None:
-        place = self._memory.find(flag, unit)
-        if place is not None and place.slot != ENDED:
-            self._memory.remember(flag, unit, Place(place.attempt, place.arm, ENDED, place.cell))
+        minute = self._memory.find(flag, unit)
+        if minute is not None and minute.slot != ENDED:
+            self._memory.remember(flag, unit, Minute(minute.attempt, minute.arm, ENDED))
 
     def _seal(self, now: int) -> None:
-        self._count()
-        self._unsent = 0
+        self.count()
+        self._unsent, self._asked_for = 0, False
         for tallies, kept in ((self._tallies, self._metrics.keys()), (self._strays, ())):
             attempts: Attempts = {}
             for attempt, arms in list(tallies.items()):
@@ -211,20 +239,6 @@ class Folder:
                     del tallies[attempt]
             if attempts:
                 self._sealed.append(attempts)
-
-    def _enter(self, evaluation: Evaluation, trail: Exposure) -> Place:
-        """Find or make the place of an exposure that is not the unit's latest."""
-        attempt, arm = evaluation.attempt or "", evaluation.arm or "baseline"
-        before = self._memory.find(evaluation.flag, trail.unit)
-        tally = self._arm(attempt, arm)
-        place = tally.place(trail.slot, _cell(trail))
-        if before is None or before.attempt != attempt:
-            place.first += 1
-            tally.see(*sketch_entry(trail.unit))
-        self._memory.remember(evaluation.flag, trail.unit, place)
-        if len(tally.slots) > KEPT_SLOTS:
-            self._make_room(tally)
-        return place
 
     def _arm(self, attempt: str, arm: Arm, stray: bool = False) -> ArmTally:
         tallies = self._strays if stray else self._tallies
@@ -250,16 +264,17 @@ class Folder:
         believed = True
         recorded: set[str] = set()
         for flag in self._memory.flags:
-            found = [self._memory.find(flag, unit) for unit in self._units_of(flag, context)]
-            place = next((one for one in found if one is not None and one.slot != ENDED), None)
+            found = [(unit, self._memory.find(flag, unit)) for unit in self._units_of(flag, context)]
+            unit, minute = next((one for one in found if one[1] is not None and one[1].slot != ENDED), ("", None))
             if pinned is not None and flag == pinned.flag:
-                if honoured and place is not None and place.attempt != pinned.attempt:
+                if honoured and minute is not None and minute.attempt != pinned.attempt:
                     continue  # what the unit was given elsewhere is not what this conversation has
-                believed = honoured or not any(found)
-            wanted = None if place is None else self._metrics.get(place.attempt, {}).get(metric)
-            if place is not None and wanted is not None:
-                self._record(place, metric, wanted, value)
-                recorded.add(place.attempt)
+                believed = honoured or not any(one[1] for one in found)
+            wanted = None if minute is None else self._metrics.get(minute.attempt, {}).get(metric)
+            if minute is not None and wanted is not None:
+                tally = self._arm(minute.attempt, minute.arm)
+                self._record(tally, minute.slot, cell_of(unit), wanted, metric, value)
+                recorded.add(minute.attempt)
         if pinned is not None and pinned.attempt not in recorded and believed:
             self._observe_receipt(metric, value, pinned, now)
             return True
@@ -292,23 +307,26 @@ class Folder:
             self.dropped["unused"] += 1
             return
         # Receipts pass through hands that may change them: a minute to come counts as this one, as in the service.
-        place = Place(receipt.attempt, receipt.arm, min(receipt.slot, now), receipt.cell)
-        self._record(place, metric, wanted, value, stray)
+        tally = self._arm(receipt.attempt, receipt.arm, stray)
+        self._record(tally, min(receipt.slot, now), receipt.cell, wanted, metric, value)
 
-    def _record(self, place: Place, name: str, metric: RulesetMetric, value: Any, stray: bool = False) -> None:
+    def _record(self, tally: ArmTally, slot: int, cell: int, metric: RulesetMetric, name: str, value: Any) -> None:
         try:
             numbers, bucket = measure(metric, value)
         except Exception:  # a value may be an object whose comparison raises anything
             self.dropped["bad_value"] += 1
             return
-        tally = self._arm(place.attempt, place.arm, stray)
-        add(tally.metric(place.slot, name), place.cell, numbers, bucket)
+        add(tally.minute(slot).metric(name), cell, numbers, bucket)
         self._make_room(tally)
 
 
 def _measured(rule: RolloutRule, metrics: Metrics) -> Metrics:
     """Return what the rule asks for, as its rollout measures it."""
     return {name: metrics[name].measured(rule.frozen.get(name)) for name in rule.metrics if name in metrics}
+
+
+def _increment(counts: dict[int, int], cell: int) -> None:
+    counts[cell] = counts.get(cell, 0) + 1
 
 
 def _cell(trail: Exposure) -> int:

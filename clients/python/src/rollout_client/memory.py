@@ -8,44 +8,50 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-Place = TypeVar("Place")
+Minute = TypeVar("Minute")
 
 
-class Generations(Generic[Place]):
+class Generations(Generic[Minute]):
     """Units of one flag in two generations."""
 
     __slots__ = ("old", "young")
 
     def __init__(self) -> None:
-        self.young: dict[str, Place] = {}
-        self.old: dict[str, Place] = {}
+        self.young: dict[str, Minute] = {}
+        self.old: dict[str, Minute] = {}
 
 
-class Memory(Generic[Place]):
+class Memory(Generic[Minute]):
     """Latest exposure per flag and unit; remembers between `limit` and twice `limit` units over all flags."""
 
     def __init__(self, limit: int) -> None:
-        self.flags: dict[str, Generations[Place]] = {}
+        self.flags: dict[str, Generations[Minute]] = {}
         self._limit = limit
         self._young = 0
 
-    def find(self, flag: str, unit: str) -> Place | None:
+    def find(self, flag: str, unit: str) -> Minute | None:
         """Return the latest exposure of a unit to a flag, None when there was none or it is forgotten."""
         units = self.flags.get(flag)
         if units is None:
             return None
         return units.young.get(unit) or units.old.get(unit)
 
-    def remember(self, flag: str, unit: str, place: Place) -> None:
-        """Take note of the latest exposure of a unit to a flag."""
+    def of(self, flag: str) -> Generations[Minute]:
+        """Return the units of a flag, none at first."""
         units = self.flags.get(flag)
         if units is None:
             units = self.flags[flag] = Generations()
+        return units
+
+    def remember(self, flag: str, unit: str, minute: Minute) -> None:
+        """Take note of the latest exposure of a unit to a flag."""
+        units = self.of(flag)
         if unit not in units.young:
             self._young += 1
             if self._young > self._limit:
                 self._age()
-        units.young[unit] = place
+                units = self.of(flag)
+        units.young[unit] = minute
 
     def _age(self) -> None:
         self._young = 1

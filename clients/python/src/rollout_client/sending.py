@@ -27,6 +27,8 @@ COMPRESSED_FROM = 1_000
 """Bytes; shorter bodies travel as they are."""
 WAITING = 4
 """Batches that may wait before flushes pause and the folder goes on adding up: an outage costs no memory."""
+TOGETHER = 500
+"""Exposures that are counted, in about a millisecond, before others on the loop, or other threads, go on."""
 LET_PASS, GIVE_UP = 3, 20
 """Failures of the service at one batch after which the others pass it, and after which it is dropped."""
 LOOK_AT_SPOOL = 60.0
@@ -77,6 +79,9 @@ class Sender:
                 async with asyncio.timeout(self._options.flush_interval):
                     await woken.wait()
             woken.clear()
+            for _ in range(len(self._folder.noted) // TOGETHER):
+                self._folder.count(TOGETHER)
+                await asyncio.sleep(0)
             if len(self.pending) < WAITING:
                 self.collect()
             while self.pending and loop.time() >= not_before:

@@ -6,7 +6,8 @@ One writer (the background thread) swaps one reference; evaluation reads it and 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+
+import msgspec
 
 from rollout_client.evaluation.evaluate import CompiledRuleset, RulesetError, apply_patch, compile_ruleset
 from rollout_client.evaluation.rules import Lapsed
@@ -18,7 +19,7 @@ _MANY = 1000
 """Flags that may be freed at once."""
 
 
-class Serving(NamedTuple):
+class Serving(msgspec.Struct, frozen=True, gc=False):
     """One ruleset with the lease lengths (ms) that have lapsed: all that an evaluation reads."""
 
     compiled: CompiledRuleset
@@ -132,7 +133,7 @@ class Served:
             return None
         lapsed, again = lapsed_leases(current.compiled.leases, self.vouched, self._monotonic())
         if lapsed != current.lapsed:
-            self.current = current._replace(lapsed=lapsed)
+            self.current = msgspec.structs.replace(current, lapsed=lapsed)
             self._tell()
         return again
 

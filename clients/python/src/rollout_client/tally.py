@@ -18,27 +18,45 @@ Sketches = dict[str, dict[Arm, list[tuple[int, int]]]]
 """(register, rank) pairs by attempt and arm."""
 
 
-class Place:
-    """Where an exposure counts: attempt, arm, minute and cell, and the counts of the units that share it.
+class Minute:
+    """One minute of one arm: its counts by cell, its metrics by name.
 
     `open` is the minute for as long as what is counted here will be taken, and ENDED from then on.
     """
 
-    __slots__ = ("arm", "attempt", "cell", "exposures", "first", "open", "slot", "started")
+    __slots__ = ("arm", "attempt", "exposures", "first", "metrics", "open", "slot", "started")
 
-    def __init__(self, attempt: str, arm: Arm, slot: int, cell: int) -> None:
+    def __init__(self, attempt: str, arm: Arm, slot: int) -> None:
         self.attempt = attempt
         self.arm = arm
         self.slot = self.open = slot
-        self.cell = cell
-        self.exposures = self.first = self.started = 0
+        self._empty()
 
+    def metric(self, name: str) -> MetricIncrement:
+        """Return the increment of a metric, new or known; the caller adds to it."""
+        increment = self.metrics.get(name)
+        if increment is None:
+            increment = self.metrics[name] = MetricIncrement()
+        return increment
 
-class _Slot:
-    __slots__ = ("metrics", "places")
+    def close(self) -> None:
+        """Part a forgotten minute from the memory of units: should a clock step back to it, it is made anew."""
+        self.open = ENDED
 
-    def __init__(self) -> None:
-        self.places: dict[int, Place] = {}
+    def take(self) -> SlotIncrement | None:
+        """Return what was added since the last take, and forget it; None when there was nothing."""
+        if not (self.exposures or self.first or self.started or self.metrics):
+            return None
+        taken = SlotIncrement(
+            exposures=self.exposures, first_exposures=self.first, started=self.started, metrics=self.metrics
+        )
+        self._empty()
+        return taken
+
+    def _empty(self) -> None:
+        self.exposures: dict[int, int] = {}
+        self.first: dict[int, int] = {}
+        self.started: dict[int, int] = {}
         self.metrics: dict[str, MetricIncrement] = {}
 
 
@@ -48,26 +66,17 @@ class ArmTally:
     def __init__(self, attempt: str, arm: Arm) -> None:
         self.attempt = attempt
         self.arm = arm
-        self.slots: dict[int, _Slot] = {}
+        self.slots: dict[int, Minute] = {}
         self._registers = bytearray(REGISTERS)
         self._risen: set[int] = set()
         self._owed: set[int] = set()
 
-    def place(self, slot: int, cell: int) -> Place:
-        """Return the place of a minute and cell, new or known."""
-        places = self._slot(slot).places
-        place = places.get(cell)
-        if place is None:
-            place = places[cell] = Place(self.attempt, self.arm, slot, cell)
-        return place
-
-    def metric(self, slot: int, name: str) -> MetricIncrement:
-        """Return the increment of a metric in a minute, new or known; the caller adds to it."""
-        metrics = self._slot(slot).metrics
-        increment = metrics.get(name)
-        if increment is None:
-            increment = metrics[name] = MetricIncrement()
-        return increment
+    def minute(self, slot: int) -> Minute:
+        """Return a minute, new or known."""
+        minute = self.slots.get(slot)
+        if minute is None:
+            minute = self.slots[slot] = Minute(self.attempt, self.arm, slot)
+        return minute
 
     def see(self, register: int, rank: int) -> None:
         """Raise a register of the sketch; only what rises travels."""
@@ -87,12 +96,12 @@ class ArmTally:
     def take(self, now: int) -> ArmIncrement:
         """Return what was added since the last take, and forget it; minutes that are over are forgotten whole."""
         increment = ArmIncrement()
-        for slot, held in list(self.slots.items()):
-            taken = _take(held)
+        for slot, minute in list(self.slots.items()):
+            taken = minute.take()
             if taken is not None:
                 increment.slots[slot] = taken
             elif slot < now - 1:  # an evaluation that began in the last minute may still count there
-                _close(self.slots.pop(slot))
+                self.slots.pop(slot).close()
         if increment.slots or self._risen:
             increment.sketch = [(register, self._registers[register]) for register in sorted(self._risen | self._owed)]
             self._risen, self._owed = set(), set()
@@ -103,36 +112,9 @@ class ArmTally:
         if len(self.slots) <= KEPT_SLOTS:
             return None
         oldest = self.slots.pop(min(self.slots))
-        _close(oldest)
-        return _take(oldest)
-
-    def _slot(self, slot: int) -> _Slot:
-        held = self.slots.get(slot)
-        if held is None:
-            held = self.slots[slot] = _Slot()
-        return held
-
-
-def _close(held: _Slot) -> None:
-    """Part a forgotten minute from the memory of units: should a clock step back to it, it is made anew."""
-    for place in held.places.values():
-        place.open = ENDED
-
-
-def _take(held: _Slot) -> SlotIncrement | None:
-    taken = SlotIncrement(metrics=held.metrics)
-    for cell, place in held.places.items():
-        if place.exposures:
-            taken.exposures[cell] = place.exposures
-        if place.first:
-            taken.first_exposures[cell] = place.first
-        if place.started:
-            taken.started[cell] = place.started
-        place.exposures = place.first = place.started = 0
-    held.metrics = {}
-    if taken.exposures or taken.first_exposures or taken.started or taken.metrics:
+        taken = oldest.take()
+        oldest.close()
         return taken
-    return None
 
 
 def weigh(attempts: Mapping[str, Mapping[Arm, ArmIncrement]]) -> tuple[int, int]:

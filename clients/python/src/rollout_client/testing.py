@@ -19,6 +19,7 @@ def test_an_outage_of_the_new_model_is_not_seen(flags: InMemoryClient) -> None:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -274,10 +275,8 @@ class _Record(Folder):
 
     def __init__(self, options: Options, finished: Callable[[Evaluation, Mapping[str, Any]], None]) -> None:
         super().__init__(options, lambda: None)
+        self.noted = deque(maxlen=0)  # the client remembers evaluations
         self._finished = finished
-
-    def expose(self, evaluation: Evaluation) -> None:
-        """Nothing: the client remembers evaluations."""
 
     def end(self, flag: str, context: Context) -> None:
         """Nothing: no outcome is attributed."""

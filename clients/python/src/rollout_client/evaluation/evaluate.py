@@ -31,14 +31,12 @@ from rollout_client.evaluation.ruleset import (
     Prerequisite,
     RolloutRule,
     Ruleset,
-    RulesetCohort,
     RulesetFlag,
     RulesetMetric,
 )
 from rollout_client.evaluation.targeting import reader
 
 __all__ = [
-    "CompiledFlag",
     "CompiledRuleset",
     "ErrorCode",
     "Evaluation",
@@ -54,59 +52,37 @@ _Answer = Callable[[Context, "CompiledRuleset", Lapsed, int], Evaluation]
 _Document = TypeVar("_Document")
 _NONE: tuple[RolloutRule, ...] = ()
 _NO_METRICS = frozenset[str]()
-_SLICE = 1000
+_SLICE = 250
 """Flags that are checked between two pauses."""
 
 
-class CompiledFlag(msgspec.Struct, gc=False):
-    """One flag, checked, and from its first answer on as a closure."""
+class _Marked(NamedTuple):
+    """The flags that need more than an answer: those with a rollout, and those with prerequisites."""
 
-    flag: RulesetFlag
-    rollouts: tuple[RolloutRule, ...]
-    cohorts: Mapping[str, RulesetCohort]
-    killed: bool
-    answer: _Answer | None = None
-
-    def ready(self, key: str) -> _Answer:
-        """Return the closure that answers the flag, compiled now if it was not. Two threads may do so at once."""
-        answer = self.answer
-        if answer is None:
-            answer = self.answer = _compile(Site(key, self.flag, self.cohorts, f"flags.{key}"), self.killed)
-        return answer
-
-    def baseline(self, rollout: str | None) -> str | None:
-        """Return the variant a rollout of this flag goes back to, None for a rollout the flag does not have."""
-        return next((rule.baseline for rule in self.rollouts if rule.rollout == rollout), None)
-
-
-class _Flags(NamedTuple):
-    """All flags, those with a rollout, and those with prerequisites."""
-
-    all: dict[str, CompiledFlag]
-    splitting: dict[str, CompiledFlag]
+    splitting: dict[str, tuple[RolloutRule, ...]]
     needing: dict[str, tuple[Prerequisite, ...]]
 
-    def put(self, key: str, compiled: CompiledFlag) -> None:
-        """Add a flag that is not there."""
-        self.all[key] = compiled
-        if compiled.rollouts:
-            self.splitting[key] = compiled
-        if compiled.flag.prerequisites:
-            self.needing[key] = compiled.flag.prerequisites
+    def mark(self, key: str, flag: RulesetFlag) -> None:
+        """Check a flag that is not marked yet, and mark it."""
+        rollouts = _rollouts(key, flag)
+        if rollouts:
+            self.splitting[key] = rollouts
+        if flag.prerequisites:
+            self.needing[key] = flag.prerequisites
 
 
 class CompiledRuleset:
     """Everything one environment serves, ready to answer. Immutable; a new revision is a new object.
 
-    `leases` are the lease lengths in use (milliseconds), `attempts` the running attempts with a rule of
-    theirs, `rollout_metrics` the metrics that each rollout in the ruleset takes evidence of. `splitting` are the flags
-    with a rollout.
+    `answers` are the closures of the flags that were asked, `splitting` the flags with a rollout, `leases` the lease
+    lengths in use (milliseconds), `attempts` the running attempts with a rule of theirs, and `rollout_metrics` the
+    metrics that each rollout takes evidence of.
     """
 
     __slots__ = (
+        "answers",
         "attempts",
         "environment",
-        "flags",
         "killed",
         "leases",
         "needing",
@@ -117,25 +93,50 @@ class CompiledRuleset:
         "unmet",
     )
 
-    def __init__(self, ruleset: Ruleset, flags: _Flags, killed: frozenset[str]) -> None:
+    def __init__(self, ruleset: Ruleset, marked: _Marked, killed: frozenset[str], answers: dict[str, _Answer]) -> None:
         self.ruleset = ruleset
         self.revision = ruleset.revision
         self.environment = ruleset.environment
-        self.flags, self.splitting, self.needing = flags
         self.killed = killed
+        self.answers = answers
+        self.splitting, self.needing = marked
         self.unmet = _into_a_cycle(self.needing)
-        rules = [rule for compiled in self.splitting.values() for rule in compiled.rollouts]
-        self.leases = frozenset(rule.lease_ms for rule in rules if rule.lease_ms is not None)
-        self.attempts = {rule.attempt: rule for rule in rules if rule.attempt is not None}
+        leases: set[int] = set()
+        self.attempts: dict[str, RolloutRule] = {}
         self.rollout_metrics: dict[str, frozenset[str]] = {}
-        for rule in rules:
-            known = self.rollout_metrics.get(rule.rollout, _NO_METRICS)
-            self.rollout_metrics[rule.rollout] = known.union(rule.metrics) if rule.metrics else known
+        for rules in self.splitting.values():
+            for rule in rules:
+                if rule.lease_ms is not None:
+                    leases.add(rule.lease_ms)
+                if rule.attempt is not None:
+                    self.attempts[rule.attempt] = rule
+                known = self.rollout_metrics.get(rule.rollout, _NO_METRICS)
+                self.rollout_metrics[rule.rollout] = known.union(rule.metrics) if rule.metrics else known
+        self.leases = frozenset(leases)
+
+    def answer(self, flag: str) -> _Answer:
+        """Return the closure of a flag that is there, compiled now if it was not; two threads may do so at once."""
+        answer = self.answers.get(flag)
+        if answer is None:
+            spec = self.flags[flag]
+            site = Site(flag, spec, self.ruleset.cohorts, f"flags.{flag}")
+            answer = self.answers[flag] = _compile(site, spec.killed or flag in self.killed)
+        return answer
+
+    @property
+    def flags(self) -> Mapping[str, RulesetFlag]:
+        """What is served, by flag key."""
+        return self.ruleset.flags
 
     @property
     def metrics(self) -> Mapping[str, RulesetMetric]:
         """What is needed to fold observations, by metric key."""
         return self.ruleset.metrics
+
+    def baseline(self, flag: str, rollout: str | None) -> str | None:
+        """Return the variant that a rollout of a flag goes back to, None for a rollout that the flag does not have."""
+        rules = self.splitting.get(flag, ())
+        return next((rule.baseline for rule in rules if rule.rollout == rollout), None)
 
 
 def evaluate(
@@ -157,18 +158,23 @@ def evaluate(
         default: the value when the flag is not there.
     """
     try:
-        # None is no function: a flag that was not asked for yet goes the same way as one that is not there.
-        return compiled.flags[flag].answer(context, compiled, lapsed, slot)  # type: ignore[misc]
+        return compiled.answers[flag](context, compiled, lapsed, slot)
     except Exception:
-        error: ErrorCode = "FLAG_NOT_FOUND"
-        try:
-            found = compiled.flags.get(flag)
-            if found is not None:
-                return found.ready(flag)(context, compiled, lapsed, slot)
-        except Exception:
-            asked: object = context  # whatever the caller passed, whatever its type says
-            error = "GENERAL" if isinstance(asked, Context) else "INVALID_CONTEXT"
-        return Evaluation(default, None, "ERROR", error, compiled.revision, flag)
+        return evaluate_anew(compiled, flag, context, lapsed, slot, default)
+
+
+def evaluate_anew(
+    compiled: CompiledRuleset, flag: str, context: Context, lapsed: Lapsed, slot: int, default: Any
+) -> Evaluation:
+    """Answer a flag that was not asked before, is not there, or cannot be answered."""
+    error: ErrorCode = "FLAG_NOT_FOUND"
+    try:
+        if flag in compiled.flags:
+            return compiled.answer(flag)(context, compiled, lapsed, slot)
+    except Exception:
+        asked: object = context  # whatever the caller passed, whatever its type says
+        error = "GENERAL" if isinstance(asked, Context) else "INVALID_CONTEXT"
+    return Evaluation(default, None, "ERROR", error, compiled.revision, flag)
 
 
 def compile_ruleset(
@@ -197,27 +203,21 @@ def compile_ruleset(
         raise RulesetError("schema", f"this reader knows schema {SCHEMA}, not {ruleset.schema}")
     if ruleset.algorithm != ALGORITHM:
         raise RulesetError("algorithm", f'this reader knows "{ALGORITHM}", not "{ruleset.algorithm}"')
-    if previous is None or previous.ruleset.cohorts is not ruleset.cohorts or previous.killed != killed:
-        former: dict[str, CompiledFlag] = {}
-    else:
-        former = previous.flags
-    flags = _Flags({}, {}, {})
-    if previous is not None and former and changed is not None:
-        flags = _Flags(dict(former), dict(previous.splitting), dict(previous.needing))
+    answers = {} if previous is None else _kept(previous, ruleset, killed, changed)
+    if previous is not None and changed is not None:
+        marked = _Marked(dict(previous.splitting), dict(previous.needing))
         for key in changed:
-            for kind in flags:
+            for kind in marked:
                 kind.pop(key, None)
             if key in ruleset.flags:
-                flags.put(key, _checked(key, ruleset.flags[key], ruleset.cohorts, key in killed))
-        return CompiledRuleset(ruleset, flags, killed)
+                marked.mark(key, ruleset.flags[key])
+        return CompiledRuleset(ruleset, marked, killed, answers)
+    marked = _Marked({}, {})
     for number, (key, flag) in enumerate(ruleset.flags.items()):
-        compiled = former.get(key)
-        if compiled is None or compiled.flag is not flag:
-            compiled = _checked(key, flag, ruleset.cohorts, key in killed)
-        flags.put(key, compiled)
+        marked.mark(key, flag)
         if pause is not None and number % _SLICE == _SLICE - 1:
             pause()
-    return CompiledRuleset(ruleset, flags, killed)
+    return CompiledRuleset(ruleset, marked, killed, answers)
 
 
 def apply_patch(ruleset: Ruleset, patch: Patch) -> Ruleset | None:
@@ -247,14 +247,28 @@ def _patched(current: dict[str, _Document], changes: Mapping[str, _Document | No
     return patched
 
 
-def _checked(key: str, flag: RulesetFlag, cohorts: Mapping[str, RulesetCohort], killed: bool) -> CompiledFlag:
-    """Return a flag that does not contradict itself; it is compiled when it is asked for the first time."""
+def _kept(
+    previous: CompiledRuleset, ruleset: Ruleset, killed: frozenset[str], changed: Collection[str] | None
+) -> dict[str, _Answer]:
+    """Return the closures of the flags that are what they were, and are answered as they were."""
+    if previous.ruleset.cohorts is not ruleset.cohorts or previous.killed != killed:
+        return {}
+    kept = previous.answers.copy()  # at once: other threads add to it
+    if changed is None:
+        changed = [key for key in kept if ruleset.flags.get(key) is not previous.flags.get(key)]
+    for key in changed:
+        kept.pop(key, None)
+    return kept
+
+
+def _rollouts(key: str, flag: RulesetFlag) -> tuple[RolloutRule, ...]:
+    """Return the rollouts of a flag that does not contradict itself."""
     variants, rollouts = flag.variants, _NONE
     if flag.default_variant not in variants:
         raise RulesetError(f"flags.{key}.default_variant", missing(flag.default_variant))
     if flag.released is not None and flag.released not in variants:
         raise RulesetError(f"flags.{key}.released", missing(flag.released))
-    for unit, variant in flag.overrides.items():
+    for unit, variant in flag.overrides.items() if flag.overrides else ():
         if variant not in variants:
             raise RulesetError(f"flags.{key}.overrides.{unit}", missing(variant))
     for rule in flag.rules:
@@ -263,7 +277,7 @@ def _checked(key: str, flag: RulesetFlag, cohorts: Mapping[str, RulesetCohort], 
             raise RulesetError(f"flags.{key}.rules[{flag.rules.index(rule)}].{wrong[0]}", wrong[1])
         if rule.__class__ is RolloutRule:
             rollouts = (*rollouts, rule)
-    return CompiledFlag(flag, rollouts, cohorts, killed or flag.killed)
+    return rollouts
 
 
 def _compile(site: Site, killed: bool) -> _Answer:
@@ -324,8 +338,7 @@ def _after_prerequisites(site: Site, otherwise: _Answer) -> _Answer:
 
 
 def _met(one: Prerequisite, context: Context, now: CompiledRuleset, lapsed: Lapsed) -> bool:
-    found = now.flags.get(one.flag)
-    return found is not None and found.ready(one.flag)(context, now, lapsed, 0).variant in one.variants
+    return one.flag in now.flags and now.answer(one.flag)(context, now, lapsed, 0).variant in one.variants
 
 
 def _into_a_cycle(needing: Mapping[str, tuple[Prerequisite, ...]]) -> frozenset[str]:

@@ -1,18 +1,17 @@
 """The rules of a flag as closures: serve, split, rollout, and the pin of a conversation.
 
-The answer of a rule is a closure that gets the context, what is served now, the lapsed leases and the minute. Split and
-rollout hash, and walk through the table of rules before them, in their own frame: each call would cost a tenth.
+The answer of a rule is a closure that gets the context, what is served now, the lapsed leases and the minute. The
+commonest are written out (`straight`).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
-from mmh3 import mmh3_32_uintdigest
+from msgspec.structs import replace
 
 from rollout_client.evaluation.answer import Evaluation, Exposure, Reason
 from rollout_client.evaluation.bucketing import (
@@ -21,12 +20,12 @@ from rollout_client.evaluation.bucketing import (
     cell,
     hashes_below,
     pin_hash,
-    unit_text,
     valid_unit,
 )
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import BUCKETS, Arm, RolloutRule, Rule, RulesetCohort, RulesetFlag, Serve, Split
+from rollout_client.evaluation.straight import TABLE, Leaf, Leaves, rollout, split, straight
 from rollout_client.evaluation.targeting import compile_condition, reader, text_leaf
 
 
@@ -46,9 +45,6 @@ Lapsed = AbstractSet[int | None]
 A rule without a lease then still splits, but what it answers is no evidence.
 """
 RuleAnswer = Callable[[Context, Any, Lapsed, int], Evaluation]
-Leaf = tuple[str, frozenset[str], Callable[[Any], bool], RuleAnswer]
-"""A text attribute, the texts that match, what to ask for another value than a text, and the answer of the rule."""
-Leaves = tuple[Leaf, ...]
 Read = Callable[[Context], Any]
 
 
@@ -109,8 +105,7 @@ def missing(variant: str) -> str:
 def compile_rules(rules: tuple[Rule, ...], site: Site, otherwise: RuleAnswer) -> RuleAnswer:
     """Return the closure that answers with the first rule that applies, else as `otherwise` does.
 
-    Where all conditions ask for a text attribute, they are a table that the rule for everyone walks through itself,
-    without a call for each.
+    Where all conditions ask for a text attribute, they are a table, and the rule for everyone is written out behind it.
     """
     leaves: list[Leaf] = []
     for rule in rules:
@@ -121,7 +116,7 @@ def compile_rules(rules: tuple[Rule, ...], site: Site, otherwise: RuleAnswer) ->
             break
         leaves.append((*leaf, _answer(rule, site, ())))
     else:
-        return _table(tuple(leaves), otherwise)
+        return straight(tuple(leaves), TABLE, otherwise=otherwise)
     return _first_of(tuple((site.when(rule), _answer(rule, site, ())) for rule in rules), otherwise)
 
 
@@ -147,7 +142,7 @@ def of_revision(answer: Evaluation, revision: int) -> Evaluation:
 def _answer(rule: Rule, site: Site, leaves: Leaves) -> RuleAnswer:
     if isinstance(rule, Serve):
         served = constant(site, rule.variant, "TARGETING_MATCH")
-        return _table(leaves, served) if leaves else served
+        return straight(leaves, TABLE, otherwise=served) if leaves else served
     return _split(rule, site, leaves) if isinstance(rule, Split) else _rollout(rule, site, leaves)
 
 
@@ -163,78 +158,63 @@ def _first_of(
     return first
 
 
-def _table(leaves: Leaves, otherwise: RuleAnswer) -> RuleAnswer:
-    def table(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
-        attributes = context.attributes
-        for attribute, texts, matches, then in leaves:
-            value = attributes.get(attribute)
-            if value in texts if type(value) is str else value is not None and matches(value):
-                return then(context, now, lapsed, slot)
-        return otherwise(context, now, lapsed, slot)
-
-    return table
-
-
 def _split(rule: Split, site: Site, leaves: Leaves) -> RuleAnswer:
     key, flag = site.key, site.flag
     ends = [hashes_below(end) for end in accumulate(width for _, width in rule.weights)]
-    first = ends[0]
     answers = [Evaluation(flag.variants[variant], variant, "SPLIT", None, -1, key) for variant, _ in rule.weights]
-    unit_of, prefix = _unit_reader(rule.unit), _prefix(rule, flag)
     elsewhere = flag.default_variant if flag.released is None else flag.released
     otherwise = flag.variants[elsewhere]
 
-    def split(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
-        attributes = context.attributes
-        for attribute, texts, matches, then in leaves:
-            value = attributes.get(attribute)
-            if value in texts if type(value) is str else value is not None and matches(value):
-                return then(context, now, lapsed, slot)
-        unit = context.unit if unit_of is None else unit_text(unit_of(context))
-        if not unit:
-            return Evaluation(otherwise, elsewhere, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key)
-        hashed = mmh3_32_uintdigest(prefix + unit)
-        at = 0 if hashed < first else bisect_right(ends, hashed)
-        answer = answers[at]
-        if answer.revision != now.revision:
-            answer = answers[at] = of_revision(answer, now.revision)
+    def nobody(now: Now) -> Evaluation:
+        return Evaluation(otherwise, elsewhere, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key)
+
+    def renewed(at: int, now: Now) -> Evaluation:
+        answer = answers[at] = of_revision(answers[at], now.revision)
         return answer
 
-    return split
+    return straight(
+        leaves,
+        split(len(ends), attribute=rule.unit is not None),
+        unit_of=_unit_reader(rule.unit),
+        prefix=_prefix(rule, flag),
+        first=ends[0],
+        ends=ends,
+        answers=answers,
+        nobody=nobody,
+        renewed=renewed,
+    )
 
 
 def _rollout(rule: RolloutRule, site: Site, leaves: Leaves) -> RuleAnswer:
     key, flag = site.key, site.flag
     baseline, below = rule.baseline, flag.variants[rule.baseline]
-    candidate, above = rule.candidate, flag.variants[rule.candidate]
-    unit_of, prefix = _unit_reader(rule.unit), _prefix(rule, flag)
-    pin_of = None if rule.pin is None else _text_reader(rule.pin)
-    rollout, running, lease, end = rule.rollout, rule.attempt, rule.lease_ms, hashes_below(rule.threshold)
 
-    def expose(context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation:
-        attributes = context.attributes
-        for attribute, texts, matches, then in leaves:
-            value = attributes.get(attribute)
-            if value in texts if type(value) is str else value is not None and matches(value):
-                return then(context, now, lapsed, slot)
-        attempt = running
-        if lapsed and lease in lapsed:
-            if lease is not None:
-                return Evaluation(below, baseline, "STALE", None, now.revision, key, rollout)
-            attempt = None
-        who: Any = context._targeting_key if unit_of is None else unit_of(context)
-        unit = context.unit if unit_of is None else unit_text(who)
-        if not unit:
-            return Evaluation(below, baseline, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key, rollout)
-        hashed = mmh3_32_uintdigest(prefix + unit)
-        trail = None
-        if attempt is not None:
-            trail = Exposure(now.environment, who, slot, None if pin_of is None else pin_of(context))
-        if hashed < end:
-            return Evaluation(above, candidate, "SPLIT", None, now.revision, key, rollout, attempt, "candidate", trail)
-        return Evaluation(below, baseline, "SPLIT", None, now.revision, key, rollout, attempt, "baseline", trail)
+    def nobody(now: Now) -> Evaluation:
+        return Evaluation(below, baseline, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key, rule.rollout)
 
-    return expose
+    def stale(now: Now) -> Evaluation:
+        return Evaluation(below, baseline, "STALE", None, now.revision, key, rule.rollout)
+
+    evidence, leased = rule.attempt is not None, rule.lease_ms is not None
+    return straight(
+        leaves,
+        rollout(attribute=rule.unit is not None, leased=leased, evidence=evidence, pinned=rule.pin is not None),
+        stale=stale,
+        lease=rule.lease_ms,
+        unvouched=_rollout(replace(rule, attempt=None), site, ()) if evidence and not leased else None,
+        unit_of=_unit_reader(rule.unit),
+        nobody=nobody,
+        attempt=rule.attempt,
+        pin_of=None if rule.pin is None else _text_reader(rule.pin),
+        prefix=_prefix(rule, flag),
+        end=hashes_below(rule.threshold),
+        above=flag.variants[rule.candidate],
+        candidate=rule.candidate,
+        below=below,
+        baseline=baseline,
+        key=key,
+        rollout=rule.rollout,
+    )
 
 
 def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Evaluation | None]:

@@ -1,0 +1,113 @@
+"""Answers written out: a table of text leaves, then a constant, a split or a rollout, in one function without a loop.
+
+The loop over a table, and a call for what comes after it, would cost a third of an evaluation. So the function is made
+from its text, once for each number of leaves, as `dataclasses` and `namedtuple` make theirs. What a ruleset says is
+bound to names; nothing of it gets into the text.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from mmh3 import mmh3_32_uintdigest
+
+from rollout_client.evaluation.answer import Evaluation, Exposure
+from rollout_client.evaluation.bucketing import unit_text
+
+Leaf = tuple[str, frozenset[str], Callable[[Any], bool], Callable[..., Evaluation]]
+"""A text attribute, the texts that match, what to ask for another value than a text, and the answer of the rule."""
+Leaves = tuple[Leaf, ...]
+
+_MOST = 8
+"""Leaves in one function; what is more goes on in the next."""
+_ALWAYS = {"Evaluation": Evaluation, "Exposure": Exposure, "unit_text": unit_text,
+           "bisect_right": bisect_right, "digest": mmh3_32_uintdigest}  # fmt: skip
+
+_LEAF = """
+        value = attributes.get(attribute{0})
+        if value in texts{0} if type(value) is str else value is not None and matches{0}(value):
+            return then{0}(context, now, lapsed, slot)"""
+
+TABLE = """
+        return otherwise(context, now, lapsed, slot)"""
+"""The end of a table: `otherwise` answers."""
+
+_UNIT = """
+        unit = context.unit
+        if not unit:
+            return nobody(now)"""
+_UNIT_OF = """
+        who = unit_of(context)
+        unit = unit_text(who)
+        if not unit:
+            return nobody(now)"""
+_TWO = """
+        at = 0 if digest(prefix + unit) < first else 1"""
+_MANY = """
+        at = bisect_right(ends, digest(prefix + unit))"""
+_ANSWERS = """
+        answer = answers[at]
+        return answer if answer.revision == now.revision else renewed(at, now)"""
+_STALE = """
+        if lapsed and lease in lapsed:
+            return stale(now)"""
+_UNVOUCHED = """
+        if lapsed and None in lapsed:
+            return unvouched(context, now, lapsed, slot)"""
+_ARMS = """
+        trail = {trail}
+        if digest(prefix + unit) < end:
+            return Evaluation(above, candidate, "SPLIT", None, now.revision, key, rollout, attempt, "candidate", trail)
+        return Evaluation(below, baseline, "SPLIT", None, now.revision, key, rollout, attempt, "baseline", trail)"""
+
+
+def split(variants: int, *, attribute: bool) -> str:
+    """Return the end that splits between some variants; `attribute`: the unit is not the targeting key."""
+    return (_UNIT_OF if attribute else _UNIT) + (_TWO if variants == 2 else _MANY) + _ANSWERS
+
+
+def rollout(*, attribute: bool, leased: bool, evidence: bool, pinned: bool) -> str:
+    """Return the end that gives one of two arms, as `evidence` or not.
+
+    What is no evidence with a lease that lapsed is the baseline; evidence without a lease, which nobody vouched for, is
+    answered by `unvouched`.
+    """
+    who, pin = "who" if attribute else "context._targeting_key", "pin_of(context)" if pinned else "None"
+    trail = f"Exposure(now.environment, {who}, slot, {pin})" if evidence else "None"
+    watched = _STALE if leased else _UNVOUCHED if evidence else ""
+    return watched + (_UNIT_OF if attribute else _UNIT) + _ARMS.format(trail=trail)
+
+
+def straight(leaves: Leaves, text: str, **bound: Any) -> Callable[..., Evaluation]:
+    """Return the function that answers as the first leaf that matches, else as `text` says.
+
+    Args:
+        leaves: asked in order.
+        text: TABLE, or what `split` or `rollout` returned.
+        bound: the values of the names in the text.
+    """
+    if len(leaves) > _MOST:
+        return straight(leaves[:_MOST], TABLE, otherwise=straight(leaves[_MOST:], text, **bound))
+    parts = (part for leaf in leaves for part in leaf)
+    return _maker(len(leaves), text, tuple(bound))(*parts, *bound.values())
+
+
+@cache
+def _maker(leaves: int, text: str, names: tuple[str, ...]) -> Callable[..., Callable[..., Evaluation]]:
+    """Return the function that takes the parts of all leaves, then the values of the names, and returns an answer."""
+    parts = [f"{part}{leaf}" for leaf in range(leaves) for part in ("attribute", "texts", "matches", "then")]
+    whole = (
+        f"def make({', '.join([*parts, *names])}):\n"
+        "    def answer(context, now, lapsed, slot):"
+        + ("\n        attributes = context.attributes" if leaves else "")
+        + "".join(_LEAF.format(leaf) for leaf in range(leaves))
+        + f"{text}\n"
+        "    return answer\n"
+    )
+    made: dict[str, Any] = {}
+    exec(compile(whole, f"<{leaves} leaves>", "exec"), dict(_ALWAYS), made)  # noqa: S102
+    maker: Callable[..., Callable[..., Evaluation]] = made["make"]
+    return maker
