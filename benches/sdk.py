@@ -3,6 +3,7 @@
 *interp* is a plain Python interpreter over the same rules (`benches/_sdk/workload.py`), measured by turns with whatever
 is given as its multiple. Peers are installed from the package index into `.tools/peers`, locked by hash, and run in
 processes of their own; one that cannot be had is shown as missing, and what is compared with it does not hold.
+*pushing* alone has a real service: its database, and the disk of this machine, are part of what is measured.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import importlib
 import json
 import time
 
-PARTS = ("evaluating", "footprint", "applying", "starting", "ending")
+PARTS = ("evaluating", "footprint", "applying", "starting", "ending", "pushing")
 
 
 def main() -> int:
