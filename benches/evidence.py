@@ -64,7 +64,9 @@ def folded(events: int, attempt: str) -> tuple[bytes, float]:
     began = time.perf_counter()
     for user, failed in requests:
         answer = answers[id(user)]
-        folder.expose(answer)
+        folder.noted.append(answer)
+        if len(folder.noted) >= folder.together:
+            folder.crowd()
         folder.start(answer)
         folder.finish(answer, {"error_rate": failed}, ())
     took = time.perf_counter() - began

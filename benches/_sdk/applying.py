@@ -14,8 +14,9 @@ import msgspec
 from benches._sdk.rows import Row
 from benches._sdk.workload import document, flag_document
 from rollout_client import Client, Context
+from rollout_client.evaluation import lines
 from rollout_client.evaluation.ruleset import Patch, Ruleset
-from rollout_client.pieces import decode
+from rollout_client.native import pause
 
 FLAGS = 10_000
 
@@ -48,12 +49,12 @@ class Watched:
 
 
 def whole(revision: int) -> bytes:
-    """A ruleset of 10,000 flags; each revision changes all of them."""
+    """A ruleset of 10,000 flags as the service writes it; each revision changes all of them."""
     made = document(FLAGS)
     made["revision"], made["edition"] = revision, f"e{revision}"
     for number, flag in enumerate(made["flags"].values()):
         made["flags"][f"flag-{number}"] = flag | {"rules": flag_document(number, below=50_000 + revision)["rules"]}
-    return json.dumps(made).encode()
+    return lines.encode(msgspec.convert(made, Ruleset))
 
 
 def patch(base: int) -> bytes:
@@ -65,7 +66,7 @@ def patch(base: int) -> bytes:
 
 def apply(client: Client, content: bytes) -> None:
     """What the client does with a whole ruleset that arrives."""
-    compiled = client._served.compile(decode(content, Ruleset))
+    compiled = client._served.compile(lines.decode(content, pause))
     assert compiled is not None
     client._served.take(compiled, "service", 0, time.monotonic())
     client._changed()
@@ -74,7 +75,7 @@ def apply(client: Client, content: bytes) -> None:
 
 def apply_patch(client: Client, content: bytes) -> None:
     """What it does with a patch."""
-    compiled = client._served.patched(decode(content, Patch))
+    compiled = client._served.patched(msgspec.json.decode(content, type=Patch))
     assert compiled is not None
     client._served.take(compiled, "service", None, 0.0)
     client._changed()

@@ -19,7 +19,8 @@ import msgspec
 from benches._sdk.workload import document
 from rollout_client import Client, Context
 from rollout_client.evaluation.ruleset import Ruleset
-from rollout_client.pieces import decode
+from rollout_client.evaluation import lines
+from rollout_client.native import pause
 content = json.dumps(document({flags}, rollout=True)).encode()
 client = Client("http://127.0.0.1:9", "none", environment="bench")
 gc.collect()
@@ -29,7 +30,7 @@ decoded = tracemalloc.get_traced_memory()[0]
 del floor
 gc.collect()
 before = tracemalloc.get_traced_memory()[0]
-client._served.adopt(decode(content, Ruleset), "service", 0)
+client._served.adopt(lines.decode(content, pause), "service", 0)
 client._changed()
 gc.collect()
 loaded = tracemalloc.get_traced_memory()[0] - before

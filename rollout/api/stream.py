@@ -53,6 +53,6 @@ def heartbeat(hub: Hub, environment: str) -> bytes:
 
 
 def event(name: str, data: bytes, identifier: str | None = None) -> bytes:
-    """One event on the wire; JSON has no line breaks, so its data is one line."""
+    """One event on the wire, its data on one line: line breaks in JSON are between its tokens, and mean nothing."""
     head = b"" if identifier is None else b"id: %s\n" % identifier.encode()
-    return b"%sevent: %s\ndata: %s\n\n" % (head, name.encode(), data)
+    return b"%sevent: %s\ndata: %s\n\n" % (head, name.encode(), data.replace(b"\n", b""))

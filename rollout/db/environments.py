@@ -2,12 +2,12 @@
 
 from datetime import datetime
 
-import msgspec
 from sqlalchemy import select, update
 
 from rollout.db.session import Session
 from rollout.db.tables import EnvironmentRow, RulesetRow
 from rollout.domain.environment import Environment
+from rollout_client.evaluation import lines
 from rollout_client.evaluation.ruleset import Ruleset
 
 
@@ -57,7 +57,7 @@ async def keep_ruleset(session: Session, ruleset: Ruleset, now: datetime) -> Non
         RulesetRow(
             environment=ruleset.environment,
             revision=ruleset.revision,
-            document=msgspec.json.encode(ruleset),
+            document=lines.encode(ruleset),
             created_at=now,
         )
     )

@@ -13,6 +13,7 @@ import msgspec
 from rollout.db import environments, heartbeat
 from rollout.db.session import Database
 from rollout.domain.compile import difference
+from rollout_client.evaluation import lines
 from rollout_client.evaluation.ruleset import Ruleset
 
 HISTORY = 16
@@ -101,7 +102,7 @@ class Hub:
             self._moved.notify_all()
 
     def _keep(self, environment: str, body: bytes) -> None:
-        ruleset = msgspec.json.decode(body, type=Ruleset)
+        ruleset = lines.decode(body)
         known = self._history.setdefault(environment, OrderedDict())
         tag = f"{ruleset.revision}.{ruleset.edition}"
         known[tag] = Snapshot(tag, body, ruleset)

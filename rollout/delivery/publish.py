@@ -3,14 +3,12 @@
 import secrets
 from datetime import datetime
 
-import msgspec
-
 from rollout.db import documents, environments, flag_states, rollouts
 from rollout.db.session import Session
 from rollout.domain.cohort import Cohort
 from rollout.domain.compile import Served, compile_ruleset
 from rollout.domain.flag import Flag
-from rollout_client.evaluation.ruleset import Ruleset
+from rollout_client.evaluation import lines
 
 
 async def publish(session: Session, environment: str, now: datetime) -> int:
@@ -22,9 +20,9 @@ async def publish(session: Session, environment: str, now: datetime) -> int:
     newest = await environments.ruleset(session, environment)
     served = await gathered(session, environment)
     if newest is not None:
-        before = msgspec.json.decode(newest, type=Ruleset)
+        before = lines.decode(newest)
         unchanged = compile_ruleset(served, before.revision, before.edition)
-        if msgspec.json.encode(unchanged) == newest:
+        if lines.encode(unchanged) == newest:
             await environments.set_revision(session, environment, before.revision)
             return before.revision
     await environments.keep_ruleset(session, compile_ruleset(served, revision, secrets.token_hex(6)), now)

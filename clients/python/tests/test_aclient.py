@@ -14,8 +14,6 @@ import pytest
 
 from clients.python.tests.service import FAST, KEY, Service, document
 from rollout_client import AsyncClient, Context, Options
-from rollout_client.evaluation.ruleset import Ruleset
-from rollout_client.pieces import decode
 
 FLAG, USER = "support-answer", Context("user-1")
 
@@ -166,6 +164,17 @@ async def test_a_large_ruleset_is_decoded_and_compiled_aside(service: Service) -
     assert threading.current_thread().name not in seen
 
 
+async def test_what_is_too_large_for_an_event_is_fetched_instead(service: Service) -> None:
+    service.serve(large(flags=3000), announce=False)
+    async with AsyncClient(service.url, KEY, environment="production", options=FAST) as client:
+        await eventually(lambda: client.status().stream == "open")
+        client._served.patched = None  # nobody asks it
+        service.serve(large(2, 3000), announce=False)
+        service.push("patch", json.dumps(large(2, 3000) | {"base": 1}).encode(), 2)
+        await eventually(lambda: client.status().revision == 2)
+        assert client.status().last_error is None
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_answers_and_may_start_it_again(service: Service) -> None:
@@ -200,20 +209,6 @@ def test_a_forked_child_answers_and_may_start_it_again(service: Service) -> None
     with os.fdopen(reading, "rb") as pipe:
         assert json.loads(pipe.read()) == ["STALE", None]
     assert len({one.process for one in service.batches.values()}) == 2
-
-
-@pytest.mark.parametrize("change", [{}, {"revision": "x"}, {"flags": []}, {"flags": {"f": {"variants": 3}}}])
-def test_pieces_make_the_same_document_and_the_same_errors(change: dict[str, Any]) -> None:
-    content = json.dumps(large(flags=3) | {"unknown": [1]} | change).encode()
-    try:
-        whole: Any = msgspec.json.decode(content, type=Ruleset)
-    except msgspec.ValidationError as error:
-        with pytest.raises(msgspec.ValidationError, match=str(error).replace("$", r"\$").replace("[", r"\[")):
-            decode(content, Ruleset)
-    else:
-        assert decode(content, Ruleset) == whole
-    with pytest.raises(msgspec.DecodeError):
-        decode(content[:-5], Ruleset)
 
 
 async def test_the_loop_is_not_held_up_by_a_start(service: Service) -> None:

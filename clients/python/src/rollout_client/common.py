@@ -84,13 +84,13 @@ class Common(ABC):
                 answer = compiled.answers[flag](asked, compiled, lapsed, slot)
             except Exception:
                 answer = evaluate_anew(compiled, flag, asked, lapsed, slot, default)
-            if answer.attempt is None:
-                self._folder.end(flag, asked)
-            else:
+            if answer.attempt is not None:
                 noted = self._noted
                 noted.append(answer)
                 if len(noted) >= self._together:
                     self._folder.crowd()
+            elif flag in self._split:
+                self._folder.end(flag, asked)
             return answer
         except Exception as error:
             self._reporter.trouble("evaluate", f"an evaluation failed: {type(error).__name__}")
@@ -197,7 +197,7 @@ class Common(ABC):
         self._served.moved = None
         self._ready = threading.Event()
         self._folder = self._folded()
-        self._noted, self._together = self._folder.noted, self._folder.together
+        self._noted, self._together, self._split = self._folder.noted, self._folder.together, self._folder.units
         self._alerts = Alerts(self._options, self._reporter, self._folder.drop, self._warn)
         breakers = Breakers(self._options.breaker or BreakerOptions(), self._options.monotonic)
         self._kit = Toolkit(self._options, self._reporter, self._folder, breakers, self._alerts)

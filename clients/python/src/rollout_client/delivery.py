@@ -15,15 +15,18 @@ import msgspec
 from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 
 from rollout_client.backoff import delay, jittered
+from rollout_client.evaluation import lines
 from rollout_client.evaluation.ruleset import Heartbeat, Patch, Ruleset
+from rollout_client.native import pause
 from rollout_client.options import Options
-from rollout_client.pieces import decode
 from rollout_client.report import Reporter, Stream, explain
 from rollout_client.served import Served
 
 ENGINE_AGE = "Rollout-Engine-Age"
 LARGE = 32_000
 """Bytes of a document, decoded and compiled in some milliseconds, from which on that is done aside."""
+HUGE = 500_000
+"""Bytes of an event, decoded in three milliseconds, from which on the ruleset is fetched instead: it comes in lines."""
 _PATIENCE = 2.0
 """Seconds the stream waits for the first fetch, so that one of them brings the ruleset and not both."""
 
@@ -123,7 +126,9 @@ class Delivery:
 
     async def _take(self, event: ServerSentEvent, http: httpx.AsyncClient) -> None:
         content = event.data.encode()
-        if event.event == "ruleset":
+        if event.event in ("ruleset", "patch") and len(content) >= HUGE:
+            await self._fetch(http, whole=True)
+        elif event.event == "ruleset":
             async with self._one:
                 ruleset = await self._decode(content, Ruleset)
                 if ruleset is not None:
@@ -192,7 +197,7 @@ class Delivery:
         try:
             if len(content) < LARGE:
                 return msgspec.json.decode(content, type=kind)
-            found: _Document = await self._offload(decode, content, kind)
+            found: _Document = await self._offload(_decode, content, kind)
             return found
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             self._reporter.trouble("document", f"the service sent no {kind.__name__.lower()}: {error}")
@@ -205,6 +210,10 @@ class Delivery:
             404: "; check the address and the environment",
         }
         self._reporter.trouble(f"{what}-{status}", f"the {what} was answered with {status}{advice.get(status, '')}")
+
+
+def _decode(content: bytes, kind: type[Any]) -> Any:
+    return lines.decode(content, pause) if kind is Ruleset else msgspec.json.decode(content, type=kind)
 
 
 def _opaque(etag: str) -> str:

@@ -26,6 +26,7 @@ from rollout_client.options import Options
 from rollout_client.tally import ENDED, KEPT_SLOTS, ArmTally, Attempts, Minute, Sketches, weigh, weigh_slot
 
 Metrics = Mapping[str, RulesetMetric]
+_NOTHING: Metrics = {}
 _MOST = 16_384
 """Exposures that wait at most to be counted. The client counts at each flush, and before that whoever asks for counts;
 beyond this many, whoever exposes counts some."""
@@ -38,6 +39,7 @@ class Folder:
     """The evidence of one process. Every method may be called from any thread and returns at once.
 
     Whoever evaluates appends what is evidence to `noted`, and calls `crowd` when `together` of them wait.
+    It calls `end` for what is none, if the flag is in `units`: it has, or had, a rollout.
     """
 
     def __init__(self, options: Options, wake: Callable[[], None]) -> None:
@@ -56,7 +58,7 @@ class Folder:
         self._rollouts: dict[str, str] = {}
         self._measured: dict[str, Metrics] = {}
         self._readers: dict[tuple[str, ...], tuple[Callable[[Context], Any], ...]] = {}
-        self._units: dict[str, tuple[Callable[[Context], Any], ...]] = {}
+        self.units: dict[str, tuple[Callable[[Context], Any], ...]] = {}
         self._asked: frozenset[str] = frozenset()
         self._sealed: list[Attempts] = []
         self._compiled: CompiledRuleset | None = None
@@ -80,7 +82,7 @@ class Folder:
             names = tuple(dict.fromkeys(rule.unit or "targeting_key" for rule in rules))
             if names not in self._readers:
                 self._readers[names] = tuple(reader(name) for name in names)
-            self._units[flag] = self._readers[names]
+            self.units[flag] = self._readers[names]
         with self._lock:
             if changed:
                 self._seal(0)
@@ -92,10 +94,9 @@ class Folder:
 
     def end(self, flag: str, context: Context) -> None:
         """End the unit's exposure: it was answered by something that is no evidence, and so is what it does next."""
-        if flag in self._units or flag in self._memory.flags:
-            self.noted.extend((flag, unit) for unit in self._units_of(flag, context))
-            if len(self.noted) >= self.together:
-                self.crowd()
+        self.noted.extend((flag, unit) for unit in self._units_of(flag, context))
+        if len(self.noted) >= self.together:
+            self.crowd()
 
     def start(self, evaluation: Evaluation) -> None:
         """Count one attempt of the AI call that began."""
@@ -255,7 +256,7 @@ class Folder:
             self.dropped.update(exposures=exposures, observations=observations)
 
     def _units_of(self, flag: str, context: Context) -> list[str]:
-        found = (read(context) for read in self._units.get(flag, ()))
+        found = (read(context) for read in self.units.get(flag, ()))
         return [unit for unit in found if valid_unit(unit)]
 
     def _observe_context(self, metric: str, value: Any, context: Context, now: int) -> bool:
@@ -322,6 +323,8 @@ class Folder:
 
 def _measured(rule: RolloutRule, metrics: Metrics) -> Metrics:
     """Return what the rule asks for, as its rollout measures it."""
+    if not rule.metrics:
+        return _NOTHING
     return {name: metrics[name].measured(rule.frozen.get(name)) for name in rule.metrics if name in metrics}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
-
 from rollout_client import diskfile
+from rollout_client.evaluation import lines
 from rollout_client.evaluation.ruleset import Ruleset
+from rollout_client.native import pause
 from rollout_client.report import Reporter
 
 FORMAT = b"rampline-ruleset 1 "
@@ -25,7 +25,7 @@ class Cache:
     def load(self) -> Ruleset | None:
         """Return the ruleset that was kept, None when there is none or when the file is damaged in any way."""
         try:
-            return msgspec.json.decode(diskfile.check(self._path.read_bytes(), FORMAT), type=Ruleset)
+            return lines.decode(diskfile.check(self._path.read_bytes(), FORMAT), pause)
         except FileNotFoundError:
             return None
         except diskfile.Damaged as error:
@@ -38,6 +38,6 @@ class Cache:
     def save(self, ruleset: Ruleset) -> None:
         """Keep a ruleset in the place of the former; overrides and cohorts list units, so only the owner reads it."""
         try:
-            diskfile.write(self._path, FORMAT, msgspec.json.encode(ruleset))
+            diskfile.write(self._path, FORMAT, lines.encode(ruleset, pause))
         except (OSError, ValueError) as error:  # a ValueError is a path that cannot be one
             self._reporter.trouble("cache", f"the ruleset cannot be kept in {self._path.parent}: {error}")

@@ -33,6 +33,7 @@ from rollout_client.evaluation.ruleset import (
     Ruleset,
     RulesetFlag,
     RulesetMetric,
+    Serve,
 )
 from rollout_client.evaluation.targeting import reader
 
@@ -272,6 +273,8 @@ def _rollouts(key: str, flag: RulesetFlag) -> tuple[RolloutRule, ...]:
         if variant not in variants:
             raise RulesetError(f"flags.{key}.overrides.{unit}", missing(variant))
     for rule in flag.rules:
+        if rule.__class__ is Serve and rule.variant in variants:
+            continue  # so are most rules of many flags
         wrong = contradiction(rule, variants)
         if wrong is not None:
             raise RulesetError(f"flags.{key}.rules[{flag.rules.index(rule)}].{wrong[0]}", wrong[1])

@@ -1,0 +1,52 @@
+"""A ruleset as text, one flag on each line, so that a large one can be read and written a piece at a time.
+
+A decoder holds up all threads until its end. JSON has no line break within a text, so what stands between two of them
+is whole, and some lines of flags are an object by themselves. Any other layout is read as well, in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from rollout_client.evaluation.ruleset import Ruleset, RulesetFlag
+
+_SLICE = 250
+"""Flags between two pauses: about half a millisecond."""
+_FLAGS = b'"flags":{'
+_flags = msgspec.json.Decoder(dict[str, RulesetFlag])
+_whole = msgspec.json.Decoder(Ruleset)
+
+
+def encode(ruleset: Ruleset, pause: Callable[[], object] | None = None) -> bytes:
+    """Return the JSON of a ruleset; `pause` is called every so many flags, to let other threads run."""
+    head, tail = msgspec.json.encode(msgspec.structs.replace(ruleset, flags={})).split(_FLAGS, 1)
+    lines = []
+    for number, (key, flag) in enumerate(ruleset.flags.items()):
+        lines.append(b"%b:%b" % (msgspec.json.encode(key), msgspec.json.encode(flag)))
+        if pause is not None and number % _SLICE == _SLICE - 1:
+            pause()
+    return b"%b%b\n%b\n%b" % (head, _FLAGS, b",\n".join(lines), tail)
+
+
+def decode(content: bytes, pause: Callable[[], object] | None = None) -> Ruleset:
+    """Return the ruleset of a JSON text, as `msgspec.json.decode(content, type=Ruleset)` does.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+        UnicodeError: it is no text.
+    """
+    first, *lines = content.split(b"\n")
+    if len(lines) <= _SLICE or not first.endswith(_FLAGS):
+        return _whole.decode(content)
+    last = lines.pop()
+    flags: dict[str, RulesetFlag] = {}
+    try:
+        for start in range(0, len(lines), _SLICE):
+            flags.update(_flags.decode(b"{%b}" % b"\n".join(lines[start : start + _SLICE]).removesuffix(b",")))
+            if pause is not None:
+                pause()
+        return msgspec.structs.replace(_whole.decode(first + last), flags=flags)
+    except msgspec.DecodeError:  # other line breaks; or a fault, and the whole says where
+        return _whole.decode(content)
