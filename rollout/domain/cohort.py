@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from rollout.domain.document import Document, Problem, key_problems
-from rollout_client.evaluation.targeting import Condition, cohort_names, condition_problems
+from rollout_client.evaluation.authoring import condition_problems
+from rollout_client.evaluation.targeting import Condition, cohort_names
 
 
 class Cohort(Document, frozen=True, kw_only=True):

@@ -6,8 +6,9 @@ from typing import Any, Literal
 import msgspec
 
 from rollout.domain.document import Document, Problem, key_problems, same
+from rollout_client.evaluation.authoring import condition_problems
 from rollout_client.evaluation.ruleset import BUCKETS
-from rollout_client.evaluation.targeting import Condition, condition_problems
+from rollout_client.evaluation.targeting import Condition
 
 
 class Require(Document, frozen=True, kw_only=True):

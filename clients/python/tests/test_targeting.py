@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout_client.evaluation.authoring import condition_problems
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.operators import OPERATORS
 from rollout_client.evaluation.ruleset import RulesetCohort
-from rollout_client.evaluation.targeting import Condition, cohort_cycle, compile_condition, condition_problems
+from rollout_client.evaluation.targeting import Condition, compile_condition
 
 NAN, INF = float("nan"), float("inf")
 MISSING = object()
@@ -215,14 +216,6 @@ def test_a_listed_unit_is_also_the_attribute_that_is_randomised() -> None:
     staff = compile_condition(Condition(cohort="staff"), COHORTS, "user_id")
     assert staff(Context("session-7", user_id="user-1"))
     assert not compile_condition(Condition(cohort="staff"), COHORTS)(Context("session-7", user_id="user-1"))
-
-
-def test_a_cohort_that_leads_back_to_itself_is_named() -> None:
-    cycle = cohort_cycle(COHORTS)
-    assert cycle is not None
-    assert cycle[0] == cycle[-1]
-    assert set(cycle) == {"loop", "noose"}
-    assert cohort_cycle({name: COHORTS[name] for name in ("staff", "swiss", "pilot")}) is None
 
 
 UNREADABLE: list[dict[str, Any]] = [

@@ -51,15 +51,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, Protocol
 
-from rollout_client.evaluation.authoring import condition_problems
 from rollout_client.evaluation.condition import DEEPEST, Condition, forms
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.operators import OPERATORS, Operator, Test, comparable
 
-__all__ = ["Cohort", "Condition", "cohort_cycle", "cohort_names", "compile_condition", "condition_problems", "reader"]
+__all__ = ["Cohort", "Condition", "cohort_names", "compile_condition", "reader"]
 
 UNIT_ATTRIBUTE = "targeting_key"
 
@@ -141,16 +139,6 @@ def reader(attribute: str) -> Callable[[Context], Any]:
         return value
 
     return nested
-
-
-def cohort_cycle(cohorts: Mapping[str, Cohort]) -> list[str] | None:
-    """Return the names along a cycle of cohorts, first name repeated last, or None when there is none."""
-    graph = {name: () if cohort.when is None else cohort_names(cohort.when) for name, cohort in cohorts.items()}
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return list(reversed(error.args[1]))  # graphlib lists who is referred to before who refers
-    return None
 
 
 def cohort_names(condition: Condition) -> list[str]:
