@@ -5,9 +5,9 @@ back folded evidence. What it may import: msgspec, mmh3 and the standard library
 waits only. What it never does: raise into the application, block it, send the id of a unit, or import the service.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rollout_client.attempt import Attempt
 from rollout_client.breaker import BreakerOptions
 from rollout_client.client import Client
 from rollout_client.evaluation.answer import Evaluation
@@ -16,12 +16,13 @@ from rollout_client.evaluation.evidence import Alert
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.failure import FailureKind, classify, classify_response
 from rollout_client.options import Options
-from rollout_client.outcome import Outcome
 from rollout_client.report import Status
 from rollout_client.usage import Price, Prices, Usage, usage_of
 
 if TYPE_CHECKING:
     from rollout_client.aclient import AsyncClient
+    from rollout_client.attempt import Attempt
+    from rollout_client.outcome import Outcome
 
 __all__ = [
     "Alert",
@@ -47,11 +48,20 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+_LATER = {
+    "AsyncClient": "aclient",
+    "Attempt": "attempt",
+    "Outcome": "outcome",
+}
+"""What is imported when it is asked for, and where it is: asyncio costs a process that has no use for it."""
+
 
 def __getattr__(name: str) -> Any:
-    """Import `AsyncClient` when it is asked for: asyncio costs a process that has no use for it."""
-    if name == "AsyncClient":
-        from rollout_client.aclient import AsyncClient
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)  # asked for once
+    return found
 
-        return AsyncClient
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ from rollout_client.background import Parts
 from rollout_client.common import Common, killed_here
 from rollout_client.evaluation.context import Context
 from rollout_client.onloop import OnLoop
-from rollout_client.walk import Course
+from rollout_client.walk import Course, begin
 
 
 class AsyncClient(Common):
@@ -88,7 +88,7 @@ class AsyncClient(Common):
         attempt = Attempt(self.evaluate(flag, context), self._kit)
         course = Course(call, fallback, timeout, min_confidence, check, hedge_after, breaker)
         with attempt:
-            walk = self._walk(course, attempt)
+            walk = begin(course, attempt.evaluation, self._kit, self._served.current)
             try:
                 return await go(walk)
             finally:

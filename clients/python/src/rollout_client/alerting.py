@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rollout_client import native
-from rollout_client.backoff import delay, retry_after
 from rollout_client.evaluation.evidence import MOST_ALERTS, Alert, Batch, acknowledges
 from rollout_client.report import Reporter, explain
 
@@ -92,6 +91,8 @@ class Alerts:
         """Send once; return the seconds to wait before the next. Each time with a new id: news may be told twice."""
         import httpx
 
+        from rollout_client.backoff import retry_after
+
         alerts = list(self._waiting)
         batch = msgspec.structs.replace(template, batch_id=os.urandom(16).hex(), alerts=alerts)
         try:
@@ -115,6 +116,8 @@ class Alerts:
         return 0.0
 
     def _again(self, said: str) -> float:
+        from rollout_client.backoff import delay
+
         self._failures += 1
         self._reporter.trouble("alerts", said)
         return delay(self._failures, self._options.backoff_first, self._options.backoff_longest)

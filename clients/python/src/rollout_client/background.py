@@ -5,15 +5,17 @@ asyncio and httpx are imported here, on that thread, because they cost more than
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from rollout_client import native
 from rollout_client.alerting import Alerts
-from rollout_client.bootstrap import read_bootstrap
 from rollout_client.fold import Folder
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Stream, explain
@@ -37,9 +39,11 @@ _ASIDE = 0.005
 """Seconds that a new thread stands aside, so that the imports it begins with do not hold up the first answer."""
 _AFTER_FORK = 0.1
 """The same in a forked child, which may only be about to close what it inherited, or to become another program."""
+_SOON = ("rollout_client.attempt", "rollout_client.calls")
+"""What the first `run` imports, on the thread of the application, when it is not there yet."""
 
 
-class Parts(NamedTuple):
+class Parts(msgspec.Struct, frozen=True):
     """What the thread works on and for; `identity` is (environment, process, client) as batches carry it."""
 
     url: str
@@ -168,6 +172,8 @@ class Background:
 
                 self._cache = Cache(parts.cache_dir, f"{parts.url}\n{parts.identity[0]}", parts.reporter)
             self._read_disk()
+            for name in _SOON:
+                importlib.import_module(name)
             import asyncio
 
             from rollout_client.loop import Loop
@@ -214,6 +220,8 @@ class Background:
                 parts.changed()
                 return
         if parts.served.current is None and parts.bootstrap is not None:
+            from rollout_client.bootstrap import read_bootstrap
+
             ruleset = read_bootstrap(parts.bootstrap, parts.reporter)
             if ruleset is not None and parts.served.adopt(ruleset, "bootstrap"):
                 parts.changed()

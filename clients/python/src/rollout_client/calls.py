@@ -66,19 +66,6 @@ class Calls:
         return leave
 
 
-def bearable(timeout: object) -> float | None:
-    """Return the seconds that a thread can wait for, None for no timeout.
-
-    Raises:
-        ValueError: this is no number of seconds.
-    """
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout):
-        raise ValueError(f"a timeout is a number of seconds, not a {type(timeout).__name__}")
-    return max(0.0, min(timeout, threading.TIMEOUT_MAX))
-
-
 def go(walk: Walk, calls: Calls) -> Any:
     """Walk to an answer and return it. What is no Exception (KeyboardInterrupt) passes through."""
     course = walk.course

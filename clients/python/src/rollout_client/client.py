@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rollout_client import processes
-from rollout_client.attempt import Attempt
 from rollout_client.background import Background, Parts
-from rollout_client.calls import Calls, go
 from rollout_client.common import KILL_VARIABLE, Common, killed_here
 from rollout_client.evaluation.context import Context
-from rollout_client.walk import Course
+
+if TYPE_CHECKING:
+    from rollout_client.calls import Calls
 
 __all__ = ["KILL_VARIABLE", "Client"]
 
@@ -35,6 +34,8 @@ class Client(Common):
 
     def start(self) -> None:
         """Begin to fetch rulesets and to send evidence, in the background; returns at once, and may be repeated."""
+        from rollout_client import processes
+
         with self._starting:
             if self._state == "new":
                 self._state = "started"
@@ -85,12 +86,16 @@ class Client(Common):
                 good answer is taken. One of the baseline is a fallback, and no failure of a call that has not failed.
             breaker: whether circuit breakers are asked and told.
         """
+        from rollout_client.attempt import Attempt  # mostly imported already, by the thread of the client
+        from rollout_client.calls import go
+        from rollout_client.walk import Course, begin
+
         attempt = Attempt(self.evaluate(flag, context), self._kit)
         course = Course(call, fallback, timeout, min_confidence, check, hedge_after, breaker)
         with attempt:
-            walk = self._walk(course, attempt)
+            walk = begin(course, attempt.evaluation, self._kit, self._served.current)
             try:
-                return go(walk, self._calls)
+                return go(walk, self._threads())
             finally:
                 attempt.settle(walk)
 
@@ -114,10 +119,12 @@ class Client(Common):
         self.close()
 
     def _look_after(self) -> None:
+        from rollout_client import processes  # it takes part in every fork and in the end, from the first client on
+
         processes.watch(self)
 
     def _made(self, parts: Parts) -> Background:
-        self._calls = Calls()
+        self._calls: dict[type[Calls], Calls] = {}  # empty, or with the one that whoever was first has made
         return Background(parts)
 
     def _forked(self) -> None:
@@ -131,6 +138,12 @@ class Client(Common):
         self._asleep = self._state == "started" and not self._launched(forked=True)
         if self._state == "closed":
             self._folder.close()
+
+    def _threads(self) -> Calls:
+        """Return the calls that run in threads; no lock, because a signal handler may have come in between."""
+        from rollout_client.calls import Calls
+
+        return self._calls.get(Calls) or self._calls.setdefault(Calls, Calls())
 
     def _launched(self, forked: bool = False) -> bool:
         """Start the thread; False where none can be started now, and the next use tries again."""

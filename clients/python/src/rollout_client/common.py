@@ -6,16 +6,13 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rollout_client
 from rollout_client import native
 from rollout_client.alerting import Alerts
-from rollout_client.attempt import Attempt
 from rollout_client.background import Background, Parts
-from rollout_client.bootstrap import Bootstrap, read_bootstrap
 from rollout_client.breaker import BreakerOptions, Breakers
-from rollout_client.calls import bearable
 from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.context import NOBODY, Context
 from rollout_client.evaluation.evaluate import evaluate_anew
@@ -24,8 +21,11 @@ from rollout_client.fold import Folder
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Source, Status, Stream
 from rollout_client.served import Served
-from rollout_client.toolkit import Step, Toolkit
-from rollout_client.walk import Course, Walk
+
+if TYPE_CHECKING:
+    from rollout_client.attempt import Attempt
+    from rollout_client.bootstrap import Bootstrap
+    from rollout_client.toolkit import Toolkit
 
 KILL_VARIABLE = "RAMPLINE_KILL"
 """Flags that are killed in this process, separated by commas, whatever the service says."""
@@ -58,6 +58,8 @@ class Common(ABC):
         self._minute = (0.0, 0.0, 0)
         self._reset()
         if isinstance(bootstrap, Mapping):
+            from rollout_client.bootstrap import read_bootstrap
+
             ruleset = read_bootstrap(bootstrap, self._reporter)
             if ruleset is not None and self._served.adopt(ruleset, "bootstrap"):
                 self._changed()
@@ -115,6 +117,8 @@ class Common(ABC):
 
     def attempt(self, flag: str, context: Context | None) -> Attempt:
         """Answer a flag for one attempt of the AI call that uses it: `with client.attempt(flag, context) as a: ...`."""
+        from rollout_client.attempt import Attempt
+
         evaluation = self.evaluate(flag, context)
         return Attempt(evaluation, self._kit, self._kit.breaker(evaluation.flag, evaluation.variant))
 
@@ -135,7 +139,7 @@ class Common(ABC):
             pending=self._background.pending,
             dropped=dict(self._folder.dropped),
             last_error=self._reporter.last_error,
-            breakers=dict(self._kit.breakers.open()),
+            breakers=dict(self._breakers.open()),
             alerts=self._alerts.said,
         )
 
@@ -151,29 +155,12 @@ class Common(ABC):
     def _awake(self) -> None:
         """Start again after a fork, at the first use."""
 
-    def _walk(self, course: Course, attempt: Attempt) -> Walk:
-        """Return the walk of one `run`; times that are no numbers are reported, and are none."""
-        steps = self._steps(attempt.evaluation)
-        hedge_after = self._seconds("hedge_after", course.hedge_after) if len(steps) > 1 else None
-        course = course._replace(timeout=self._seconds("timeout", course.timeout), hedge_after=hedge_after)
-        return Walk(course, steps, attempt.evaluation, self._kit)
+    @property
+    def _kit(self) -> Toolkit:
+        """What attempts share."""
+        from rollout_client.toolkit import Toolkit  # as `Attempt`, for those who have attempts
 
-    def _seconds(self, name: str, given: float | None) -> float | None:
-        try:
-            return bearable(given)
-        except ValueError as error:
-            self._reporter.trouble(name, f"run was called without a {name}: {error}")
-            return None
-
-    def _steps(self, evaluation: Evaluation) -> list[Step]:
-        steps = [Step(evaluation.variant, evaluation.value, evaluation.arm)]
-        serving = self._served.current
-        if serving is not None and evaluation.arm == "candidate":
-            baseline = serving.compiled.baseline(evaluation.flag, evaluation.rollout)
-            if baseline is not None and baseline != evaluation.variant:
-                value = serving.compiled.flags[evaluation.flag].variants[baseline]
-                steps.append(Step(baseline, value, "baseline"))
-        return steps
+        return Toolkit(self._options, self._reporter, self._folder, self._breakers, self._alerts)
 
     def _next_minute(self) -> int:
         slot = int(self._clock() // 60)
@@ -199,8 +186,7 @@ class Common(ABC):
         self._folder = self._folded()
         self._noted, self._together, self._split = self._folder.noted, self._folder.together, self._folder.units
         self._alerts = Alerts(self._options, self._reporter, self._folder.drop, self._warn)
-        breakers = Breakers(self._options.breaker or BreakerOptions(), self._options.monotonic)
-        self._kit = Toolkit(self._options, self._reporter, self._folder, breakers, self._alerts)
+        self._breakers = Breakers(self._options.breaker or BreakerOptions(), self._options.monotonic)
         process, name = f"p_{os.urandom(4).hex()}", f"python/{rollout_client.__version__}"
         self._background = self._made(
             Parts(

@@ -15,7 +15,14 @@ from rollout_client.background import Background, Parts
 from rollout_client.lastknown import Cache
 from rollout_client.report import explain
 
-_NEEDED = ("httpx", "httpx_sse", "anyio._backends._asyncio", "rollout_client.delivery", "rollout_client.sending")
+_NEEDED = (
+    "rollout_client.evaluation.evaluate",
+    "httpx",
+    "httpx_sse",
+    "anyio._backends._asyncio",
+    "rollout_client.delivery",
+    "rollout_client.sending",
+)
 """What takes long to import, and would be imported on the loop, at the latest by the first request."""
 _LONGER = 0.5
 """Seconds beyond its timeout that a stop waits for the tasks to end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import logging  # noqa: F401  (its hooks must be registered before ours, see the end)
 import os
 import signal
 import sys
@@ -194,6 +195,9 @@ def _after_fork_in_child() -> None:
         client._forked()
 
 
+# Before a fork, hooks are asked in the reverse order of their registration. Those of logging take a lock that the
+# thread of a client may wait for, so they must be asked after ours, which wait for that thread. Nor may that thread
+# import logging while a fork waits for it: what is registered then is let go without having been taken.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Literal
 
 import msgspec
-
-logger = logging.getLogger("rollout_client")
 
 Source = Literal["none", "bootstrap", "disk", "service"]
 Stream = Literal["off", "connecting", "open", "polling", "closed"]
@@ -66,21 +63,23 @@ class Reporter:
     def trouble(self, kind: str, said: str) -> None:
         """Remember a trouble; the first of its kind is logged as a warning, later ones as debug."""
         self.last_error = said
-        logger.log(self._level(kind), "%s", said)
+        self._log(kind, "%s", said)
 
     def news(self, kind: str, said: str) -> None:
         """Log what an operator should look at, and is no trouble of the client: the first of its kind as a warning."""
-        logger.log(self._level(kind), "%s", said)
+        self._log(kind, "%s", said)
 
     def failed_call(self, what: str, error: Exception) -> None:
         """Log the type and the place of an error of the application's own call; the first of a kind as a warning.
 
         Its text stays out of the log: it often holds the prompt.
         """
-        level = self._level(f"{what} {type(error).__name__}")
-        logger.log(level, "%s failed: %s%s", what, type(error).__name__, _place(error))
+        name = type(error).__name__
+        self._log(f"{what} {name}", "%s failed: %s%s", what, name, _place(error))
 
-    def _level(self, kind: str) -> int:
+    def _log(self, kind: str, said: str, *parts: str) -> None:
+        import logging  # which the import of the client would wait for: a tenth of its time
+
         level = logging.DEBUG if kind in self._logged else logging.WARNING
         self._logged.add(kind)
-        return level
+        logging.getLogger("rollout_client").log(level, said, *parts)

@@ -6,14 +6,17 @@ One writer (the background thread) swaps one reference; evaluation reads it and 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from rollout_client.evaluation.evaluate import CompiledRuleset, RulesetError, apply_patch, compile_ruleset
-from rollout_client.evaluation.rules import Lapsed
 from rollout_client.evaluation.ruleset import Patch, Ruleset
 from rollout_client.native import pause
 from rollout_client.report import Reporter, Source
+
+if TYPE_CHECKING:
+    from rollout_client.evaluation.evaluate import CompiledRuleset
+    from rollout_client.evaluation.rules import Lapsed
 
 _MANY = 1000
 """Flags that may be freed at once."""
@@ -75,6 +78,8 @@ class Served:
 
     def compile(self, ruleset: Ruleset, changed: Collection[str] | None = None) -> CompiledRuleset | None:
         """Return a ruleset ready to be served, None when it cannot be. Any thread may do this; nothing is changed."""
+        from rollout_client.evaluation.evaluate import RulesetError, compile_ruleset  # as nothing before it needs them
+
         if ruleset.environment != self._environment:
             self._reporter.trouble(
                 "environment",
@@ -110,6 +115,8 @@ class Served:
         current = self.current
         if current is None or current.source != "service":
             return None
+        from rollout_client.evaluation.evaluate import apply_patch
+
         ruleset = apply_patch(current.compiled.ruleset, patch)
         return None if ruleset is None else self.compile(ruleset, patch.flags)
 

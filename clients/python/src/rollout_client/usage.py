@@ -10,7 +10,7 @@ import msgspec
 
 from rollout_client.failure import PLAIN, field
 
-_DATED = re.compile(r"[-@]\d{4}-?\d{2}-?\d{2}\Z")
+_DATED = r"[-@]\d{4}-?\d{2}-?\d{2}\Z"
 """The date that providers put behind the name of a model: gpt-x-2026-01-31, claude-x-20260131, gemini-x@20260131."""
 _MILLION = 1_000_000
 _INPUT = ("prompt_tokens", "input_tokens", "inputTokens", "prompt_token_count")
@@ -51,7 +51,7 @@ class Prices:
     def cost(self, usage: Usage) -> float | None:
         """Return the dollars of one call, None when the model is not listed."""
         model = usage.model or ""
-        price = self._models.get(model) or self._models.get(_DATED.sub("", model))
+        price = self._models.get(model) or self._models.get(re.sub(_DATED, "", model))
         if price is None:
             return None
         cached = price.input if price.cached is None else price.cached

@@ -5,9 +5,11 @@ Nothing here waits. `calls` (threads) and `acalls` (tasks) ask what to try next,
 
 from __future__ import annotations
 
+import math
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rollout_client.breaker import Breaker
 from rollout_client.evaluation.answer import Evaluation
@@ -15,6 +17,9 @@ from rollout_client.failure import FailureKind
 from rollout_client.outcome import Outcome
 from rollout_client.toolkit import Step, Toolkit
 from rollout_client.usage import Usage, usage_of
+
+if TYPE_CHECKING:
+    from rollout_client.served import Serving
 
 SOFT: frozenset[FailureKind | None] = frozenset({None, "low_confidence", "user_abandon"})
 """What is no failure of the call: the answer was not sure, or whoever asked went away."""
@@ -117,6 +122,44 @@ class Walk:
         except Exception as error:
             self._kit.reporter.failed_call(f"the check of variant {step.variant}", error)
             return False
+
+
+def begin(course: Course, told: Evaluation, kit: Toolkit, serving: Serving | None) -> Walk:
+    """Return the walk of one `run`; times that are no numbers are reported, and are none."""
+    steps = _steps(told, serving)
+    hedge_after = _seconds("hedge_after", course.hedge_after, kit) if len(steps) > 1 else None
+    course = course._replace(timeout=_seconds("timeout", course.timeout, kit), hedge_after=hedge_after)
+    return Walk(course, steps, told, kit)
+
+
+def _steps(told: Evaluation, serving: Serving | None) -> list[Step]:
+    steps = [Step(told.variant, told.value, told.arm)]
+    if serving is not None and told.arm == "candidate":
+        baseline = serving.compiled.baseline(told.flag, told.rollout)
+        if baseline is not None and baseline != told.variant:
+            steps.append(Step(baseline, serving.compiled.flags[told.flag].variants[baseline], "baseline"))
+    return steps
+
+
+def _seconds(name: str, given: float | None, kit: Toolkit) -> float | None:
+    try:
+        return _bearable(given)
+    except ValueError as error:
+        kit.reporter.trouble(name, f"run was called without a {name}: {error}")
+        return None
+
+
+def _bearable(timeout: object) -> float | None:
+    """Return the seconds that a thread can wait for, None for no timeout.
+
+    Raises:
+        ValueError: this is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout):
+        raise ValueError(f"a timeout is a number of seconds, not a {type(timeout).__name__}")
+    return max(0.0, min(timeout, threading.TIMEOUT_MAX))
 
 
 def _good_enough(confidence: float | None, least: float | None) -> bool:
