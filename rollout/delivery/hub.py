@@ -35,7 +35,7 @@ class Hub:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._history: dict[str, OrderedDict[str, Snapshot]] = {}
-        self._moved = asyncio.Condition()
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._one_at_a_time = asyncio.Lock()
         self._age: tuple[int, float] | None = None
         self._patches: dict[tuple[str, str, str], bytes] = {}
@@ -70,36 +70,42 @@ class Hub:
             asked_at = monotonic()  # before the answer: an age may be too old, never too young
             age = await heartbeat.engine_age_ms(session)
             self._age = None if age is None else (age, asked_at)
-            moved = False
+            moved = []
             for environment, (revision, edition) in (await environments.newest(session)).items():
                 newest = self.newest(environment)
                 if revision and (newest is None or newest.tag != f"{revision}.{edition}"):
                     body = await environments.ruleset(session, environment)
                     if body is not None:
                         self._keep(environment, body)
-                        moved = True
-        if moved:
-            async with self._moved:
-                self._moved.notify_all()
+                        moved.append(environment)
+        for environment in moved:
+            self._wake(environment)
 
     async def wait(self, environment: str, tag: str | None, seconds: float) -> None:
         """Return when the environment's newest is not `tag`, when the service is closing, or after `seconds`."""
-
-        def due() -> bool:
-            newest = self.newest(environment)
-            return self.closing or (newest is not None and newest.tag != tag)
-
-        try:
-            async with asyncio.timeout(seconds), self._moved:
-                await self._moved.wait_for(due)
-        except TimeoutError:
+        newest = self.newest(environment)
+        if self.closing or (newest is not None and newest.tag != tag):
             return
+        loop = asyncio.get_running_loop()
+        moved = loop.create_future()
+        waiting = self._waiting.setdefault(environment, set())
+        waiting.add(moved)
+        bell = loop.call_later(seconds, _settle, moved)
+        try:
+            await moved
+        finally:
+            bell.cancel()
+            waiting.discard(moved)
 
     async def close(self) -> None:
         """Let every stream end by itself."""
         self.closing = True
-        async with self._moved:
-            self._moved.notify_all()
+        for environment in list(self._waiting):
+            self._wake(environment)
+
+    def _wake(self, environment: str) -> None:
+        for moved in self._waiting.pop(environment, ()):
+            _settle(moved)
 
     def _keep(self, environment: str, body: bytes) -> None:
         ruleset = lines.decode(body)
@@ -110,3 +116,8 @@ class Hub:
         while len(known) > HISTORY:
             known.popitem(last=False)
         self._patches = {key: patch for key, patch in self._patches.items() if key[0] != environment}
+
+
+def _settle(waited_for: "asyncio.Future[None]") -> None:
+    if not waited_for.done():
+        waited_for.set_result(None)
