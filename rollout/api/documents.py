@@ -56,7 +56,7 @@ async def one(service: Service, kind: type[D], key: str) -> Response[D]:
 
 
 async def save(service: Service, caller: Caller, document: D, check: Check[D], expected: int | None) -> Response[D]:
-    """Make or replace a document; `expected` as in `rollout.db.documents.save`.
+    """Make or replace a document; `expected` is the revision it has (0: it is not there yet; None: whatever it is).
 
     Raises:
         Invalid: the document has problems.
@@ -71,10 +71,9 @@ async def save(service: Service, caller: Caller, document: D, check: Check[D], e
         before, revision = found if found is not None else (None, 0)
         document = with_the_rest(caller, document, before)
         may_edit(caller, document, before)
-        if expected == 0 and found is not None:
-            raise Conflict(f"there is a {name} {document.key!r} already; PUT replaces it")
+        _expect(expected, revision, name, document.key)
         refuse(check(document, before, await world.load(session)))
-        saved = await documents.save(session, document, expected)
+        saved = await documents.save(session, document, found)
         if saved != revision:
             detail = {"revision": saved, "document": document}
             await audit.record(session, Entry(
@@ -85,6 +84,14 @@ async def save(service: Service, caller: Caller, document: D, check: Check[D], e
                 await publish_everywhere(session, now)
     await service.control.hub.refresh()
     return tagged(visible(caller, document), saved, 201 if before is None else 200)
+
+
+def _expect(expected: int | None, stored: int, name: str, key: str) -> None:
+    if expected is None or expected == stored:
+        return
+    if expected == 0:
+        raise Conflict(f"there is a {name} {key!r} already; PUT replaces it")
+    raise Conflict(f"{key!r} is at revision {stored}, not {expected}; read it again and repeat the change")
 
 
 def visible(caller: Caller, document: Any) -> Any:

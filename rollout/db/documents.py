@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 
 from rollout.db.session import Session
 from rollout.db.tables import CohortRow, FlagRow, MetricRow
@@ -10,7 +10,6 @@ from rollout.domain.cohort import Cohort
 from rollout.domain.document import same
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
-from rollout.errors import Conflict
 
 Stored = tuple[Any, int]
 """A document and its revision."""
@@ -31,20 +30,15 @@ async def every(session: Session, kind: type) -> dict[str, Stored]:
     return {each.key: (each.document, each.revision) for each in found.scalars()}
 
 
-async def save(session: Session, document: Flag | Cohort | Metric, expected: int | None) -> int:
-    """Insert or replace; the new revision.
-
-    Raises:
-        Conflict: `expected` is not the stored revision (0: must not exist yet; None: whatever it is).
-    """
-    kind = _ROWS[type(document)]
-    row = await session.get(kind, document.key, with_for_update=True)
-    stored = row.revision if row is not None else 0
-    if expected is not None and expected != stored:
-        raise Conflict(f"{document.key!r} is at revision {stored}, not {expected}; read it again and repeat the change")
-    if row is None:
-        session.add(kind(key=document.key, revision=1, document=document))
-    elif not same(row.document, document):
-        row.document, row.revision = document, stored + 1
-    await session.flush()
-    return 1 if row is None else row.revision
+async def save(session: Session, document: Flag | Cohort | Metric, stored: Stored | None) -> int:
+    """Insert or replace; the new revision. `stored` is what `find` returned, locked, in the same transaction."""
+    row = _ROWS[type(document)]
+    if stored is None:
+        await session.execute(insert(row).values(key=document.key, revision=1, document=document))
+        return 1
+    before, revision = stored
+    if same(before, document):
+        return revision
+    changed = update(row).where(row.key == document.key).values(document=document, revision=revision + 1)
+    await session.execute(changed)
+    return revision + 1

@@ -67,9 +67,6 @@ class Hub:
     async def refresh(self) -> None:
         """Follow the database: newer rulesets, the engine's age. Wakes everyone who waits when something moved."""
         async with self._one_at_a_time, self._database.read() as session:
-            asked_at = monotonic()  # before the answer: an age may be too old, never too young
-            age = await heartbeat.engine_age_ms(session)
-            self._age = None if age is None else (age, asked_at)
             moved = []
             for environment, (revision, edition) in (await environments.newest(session)).items():
                 newest = self.newest(environment)
@@ -78,8 +75,11 @@ class Hub:
                     if body is not None:
                         self._keep(environment, body)
                         moved.append(environment)
-        for environment in moved:
-            self._wake(environment)
+            for environment in moved:
+                self._wake(environment)
+            asked_at = monotonic()  # before the answer: an age may be too old, never too young
+            age = await heartbeat.engine_age_ms(session)
+            self._age = None if age is None else (age, asked_at)
 
     async def wait(self, environment: str, tag: str | None, seconds: float) -> None:
         """Return when the environment's newest is not `tag`, when the service is closing, or after `seconds`."""
