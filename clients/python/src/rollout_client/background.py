@@ -39,6 +39,8 @@ _ASIDE = 0.005
 """Seconds that a new thread stands aside, so that the imports it begins with do not hold up the first answer."""
 _AFTER_FORK = 0.1
 """The same in a forked child, which may only be about to close what it inherited, or to become another program."""
+_BEFORE_GEVENT = 1.0
+"""The same where gevent may be about to replace locks and modules, and among them those of an import half done."""
 _SOON = ("rollout_client.attempt", "rollout_client.calls")
 """What the first `run` imports, on the thread of the application, when it is not there yet."""
 
@@ -99,7 +101,8 @@ class Background:
         Raises:
             RuntimeError: this process may not start a thread now; try again later.
         """
-        self._aside = _AFTER_FORK if forked else _ASIDE
+        if forked:
+            self._aside = _BEFORE_GEVENT if native.to_be_patched() else _AFTER_FORK
         self._turn.acquire()  # on behalf of the thread, which gives it up when it has nothing half done
         try:
             self._thread.start()

@@ -43,6 +43,11 @@ def patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def to_be_patched() -> bool:
+    """Whether gevent is there and has replaced nothing yet: a server may have it do so in each worker it forks."""
+    return "gevent.monkey" in sys.modules and not patched()
+
+
 def thread(work: Callable[[], object], name: str) -> Thread:
     """Return a daemon thread of the operating system, not started."""
     return _Native(work) if patched() else _Thread(target=work, name=name, daemon=True)
