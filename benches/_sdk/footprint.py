@@ -21,7 +21,7 @@ from rollout_client import Client, Context
 from rollout_client.evaluation.ruleset import Ruleset
 from rollout_client.evaluation import lines
 from rollout_client.native import pause
-content = json.dumps(document({flags}, rollout=True)).encode()
+content = json.dumps(document({flags}, rollout={rollout})).encode()
 client = Client("http://127.0.0.1:9", "none", environment="bench")
 gc.collect()
 tracemalloc.start()
@@ -52,10 +52,12 @@ def rows(quick: bool) -> list[Row]:
         standard.append(python(_IMPORT.format(_STANDARD)))
     ms = median(a["ms"] for a in mine) / median(b["ms"] for b in standard)
     modules = mine[0]["modules"] / standard[0]["modules"]
-    weight = python(_WEIGHT.format(flags=FLAGS)) or [None] * 3
+    weight = python(_WEIGHT.format(flags=FLAGS, rollout=False)) or [None] * 3
+    rollouts = python(_WEIGHT.format(flags=FLAGS, rollout=True)) or [None] * 3
     return [
         Row("import over the standard library's http.client, json and threading: time", ms, "x", 1.2),
         Row("import over the standard library's http.client, json and threading: modules", modules, "x", 1.2),
         Row(f"memory per flag at {FLAGS:,} flags", weight[1], "KB", 2.0, weight[0]),
-        Row(f"memory per flag at {FLAGS:,} flags, each of which was asked and counted once", weight[2], "KB"),
+        Row("the same, each of them in a rollout", rollouts[1], "KB", floor=rollouts[0]),
+        Row("the same, each of which was asked and counted once", rollouts[2], "KB"),
     ]

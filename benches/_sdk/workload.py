@@ -1,5 +1,6 @@
 """The workload: 100 flags with two targeting rules each, then a percentage; 10,000 users. And the interpreter, 1.0."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,14 @@ def interpret(flags: Interpreted, key: str, unit: str, attributes: Mapping[str, 
             return variants[variant], variant, "TARGETING_MATCH"
     variant = "on" if (mmh3.hash(salt + unit, 0, False) * 100_000) >> 32 < below else "off"
     return variants[variant], variant, "SPLIT"
+
+
+def updated(content: bytes) -> Interpreted:
+    """A document of ours as the interpreter would take it up: the standard library's decoder, then its tables."""
+    flags = json.loads(content)["flags"]
+    return {key: (flag["variants"], [(rule["when"]["attribute"], rule["when"]["values"], rule["variant"])
+                                     for rule in flag["rules"][:-1]], flag["salt"], flag["rules"][-1]["weights"][0][1])
+            for key, flag in flags.items()}  # fmt: skip
 
 
 def document(flags: int = FLAGS, *, rollout: bool = False) -> dict[str, Any]:

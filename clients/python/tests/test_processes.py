@@ -149,7 +149,8 @@ def test_importing_it_imports_no_network_library_and_starts_nothing() -> None:
         }
         later = {
             "base64", "contextvars", "dataclasses", "difflib", "hashlib", "importlib.metadata", "json", "logging",
-            "pathlib", "queue", "random", "rollout_client.attempt", "rollout_client.calls", "signal", "tempfile",
+            "pathlib", "queue", "random", "rollout_client.attempt", "rollout_client.calls",
+            "rollout_client.evaluation.evaluate", "signal", "tempfile",
         }
         import rollout_client
         from rollout_client import Client, Context, Options

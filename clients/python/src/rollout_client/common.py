@@ -15,7 +15,6 @@ from rollout_client.background import Background, Parts
 from rollout_client.breaker import BreakerOptions, Breakers
 from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.context import NOBODY, Context
-from rollout_client.evaluation.evaluate import evaluate_anew
 from rollout_client.evaluation.receipt import Receipt, decode_receipt
 from rollout_client.fold import Folder
 from rollout_client.options import Options
@@ -79,13 +78,15 @@ class Common(ABC):
                 return Evaluation(default, None, "ERROR", "PROVIDER_NOT_READY", 0, flag)
             compiled, lapsed = serving.compiled, serving.lapsed
             asked = NOBODY if context is None else context
-            begins, ends, slot = self._minute
-            if not begins <= self._clock() < ends:
-                slot = self._next_minute()
+            slot = 0
+            if compiled.attempts:  # else nothing is evidence, and no minute is asked for
+                begins, ends, slot = self._minute
+                if not begins <= self._clock() < ends:
+                    slot = self._next_minute()
             try:  # `evaluate`, without its call
                 answer = compiled.answers[flag](asked, compiled, lapsed, slot)
             except Exception:
-                answer = evaluate_anew(compiled, flag, asked, lapsed, slot, default)
+                answer = compiled.answer_anew(flag, asked, lapsed, slot, default)
             if answer.attempt is not None:
                 noted = self._noted
                 noted.append(answer)

@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rollout_client import native
 from rollout_client.evaluation.answer import Evaluation, Exposure
 from rollout_client.evaluation.bucketing import cell as cell_of
 from rollout_client.evaluation.bucketing import cell_and_entry, valid_unit
 from rollout_client.evaluation.context import Context
-from rollout_client.evaluation.evaluate import CompiledRuleset, evaluate
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import Arm, RolloutRule, RulesetMetric
-from rollout_client.evaluation.targeting import reader
 from rollout_client.increments import add, measure
 from rollout_client.memory import Memory
 from rollout_client.options import Options
 from rollout_client.tally import ENDED, KEPT_SLOTS, ArmTally, Attempts, Minute, Sketches, weigh, weigh_slot
+
+if TYPE_CHECKING:
+    from rollout_client.evaluation.evaluate import CompiledRuleset
 
 Metrics = Mapping[str, RulesetMetric]
 _NOTHING: Metrics = {}
@@ -66,6 +67,8 @@ class Folder:
 
     def follow(self, compiled: CompiledRuleset) -> None:
         """Learn which metrics each attempt wants; one that is now folded otherwise closes what was folded before."""
+        from rollout_client.evaluation.targeting import reader  # here, for the first ruleset has had it imported
+
         running = {attempt: _measured(rule, compiled.metrics) for attempt, rule in compiled.attempts.items()}
         measured = {rule.rollout: running[attempt] for attempt, rule in compiled.attempts.items()}
         wanted: dict[str, Metrics] = {}
@@ -285,7 +288,7 @@ class Folder:
         """Whether the receipt in the context is why its flag is answered as it is."""
         if self._compiled is None:
             return False
-        answer = evaluate(self._compiled, pinned.flag, context)
+        answer = self._compiled.answer_anew(pinned.flag, context)
         return answer.trail == pinned or (answer.attempt, answer.arm) == (pinned.attempt, pinned.arm)
 
     def _observe_receipt(self, metric: str, value: Any, receipt: Receipt, now: int) -> None:

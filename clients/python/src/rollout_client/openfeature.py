@@ -28,6 +28,7 @@ from rollout_client.evaluation.context import NOBODY, Context
 __all__ = ["RamplineProvider"]
 
 _CODES = {code.value: code for code in ErrorCode}
+_NAMES = {bool: "boolean", str: "string", int: "integer", float: "float", dict: "object"}
 _new = Context.__new__
 _Objects = Sequence[FlagValueType] | Mapping[str, FlagValueType]
 
@@ -88,48 +89,31 @@ class RamplineProvider(AbstractProvider):
         self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[bool]:
         """Answer with a value that is True or False."""
-        answer = self._evaluate(flag_key, _context(evaluation_context), default_value)
-        if answer.value.__class__ is not bool:
-            return _mismatch(answer, default_value, "boolean")
-        return _details(answer, answer.value)
+        return self._resolve(flag_key, default_value, evaluation_context, bool)
 
     def resolve_string_details(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
         """Answer with a value that is a text."""
-        answer = self._evaluate(flag_key, _context(evaluation_context), default_value)
-        if answer.value.__class__ is not str:
-            return _mismatch(answer, default_value, "string")
-        return _details(answer, answer.value)
+        return self._resolve(flag_key, default_value, evaluation_context, str)
 
     def resolve_integer_details(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
         """Answer with a value that is a whole number; True is none."""
-        answer = self._evaluate(flag_key, _context(evaluation_context), default_value)
-        if answer.value.__class__ is not int:
-            return _mismatch(answer, default_value, "integer")
-        return _details(answer, answer.value)
+        return self._resolve(flag_key, default_value, evaluation_context, int)
 
     def resolve_float_details(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
         """Answer with a value that is a number, whole or not."""
-        answer = self._evaluate(flag_key, _context(evaluation_context), default_value)
-        if answer.value.__class__ is not float:
-            if answer.value.__class__ is not int:
-                return _mismatch(answer, default_value, "float")
-            return _details(answer, float(answer.value))
-        return _details(answer, answer.value)
+        return self._resolve(flag_key, default_value, evaluation_context, float)
 
     def resolve_object_details(
         self, flag_key: str, default_value: _Objects, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[_Objects]:
         """Answer with a value that is an object or a list. It is shared between answers: do not mutate it."""
-        answer = self._evaluate(flag_key, _context(evaluation_context), default_value)
-        if not isinstance(answer.value, (dict, list)) and answer.error is None:
-            return _mismatch(answer, default_value, "object")
-        return _details(answer, answer.value)
+        return self._resolve(flag_key, default_value, evaluation_context, dict)
 
     def track(
         self,
@@ -148,7 +132,26 @@ class RamplineProvider(AbstractProvider):
             receipt = tracking_event_details.attributes.get("receipt")
             if tracking_event_details.value is not None:
                 value = tracking_event_details.value
-        self._client.observe(tracking_event_name, value, _context(evaluation_context), receipt=receipt)
+        context = None if evaluation_context is None else _context(evaluation_context)
+        self._client.observe(tracking_event_name, value, context, receipt=receipt)
+
+    def _resolve(
+        self, flag: str, default: Any, asked: EvaluationContext | None, wanted: type
+    ) -> FlagResolutionDetails[Any]:
+        answer = self._evaluate(flag, NOBODY if asked is None else _context(asked), default)
+        value = answer.value
+        if value.__class__ is not wanted:
+            if wanted is float and value.__class__ is int:
+                value = float(value)
+            elif not (wanted is dict and value.__class__ is list):
+                return _mismatch(answer, default, wanted)
+        error = answer.error
+        metadata: dict[str, bool | int | float | str] = {"revision": answer.revision}
+        if answer.rollout is not None and answer.arm is not None:
+            metadata["rollout"] = answer.rollout
+            metadata["arm"] = answer.arm
+        code = None if error is None else _CODES[error]
+        return FlagResolutionDetails(value, code, None, answer.reason, answer.variant, metadata)
 
     def _served_anew(self) -> None:
         """Tell of what changed; on the client's thread. The SDK runs handlers on threads of its own."""
@@ -169,9 +172,7 @@ class RamplineProvider(AbstractProvider):
         self._ready, self._stale = self._ready or ready, stale
 
 
-def _context(asked: EvaluationContext | None) -> Context:
-    if asked is None:
-        return NOBODY
+def _context(asked: EvaluationContext) -> Context:
     context = _new(Context)  # what `Context(...)` does, but for the copy of the attributes, which are read and left
     context._targeting_key = asked.targeting_key
     context.unit = unit_text(asked.targeting_key)
@@ -180,19 +181,9 @@ def _context(asked: EvaluationContext | None) -> Context:
     return context
 
 
-def _details(answer: Evaluation, value: Any) -> FlagResolutionDetails[Any]:
-    error = answer.error
+def _mismatch(answer: Evaluation, default: Any, wanted: type) -> FlagResolutionDetails[Any]:
     metadata: dict[str, bool | int | float | str] = {"revision": answer.revision}
-    if answer.rollout is not None and answer.arm is not None:
-        metadata["rollout"] = answer.rollout
-        metadata["arm"] = answer.arm
-    return FlagResolutionDetails(
-        value, None if error is None else _CODES[error], None, answer.reason, answer.variant, metadata
-    )
-
-
-def _mismatch(answer: Evaluation, default: Any, wanted: str) -> FlagResolutionDetails[Any]:
     if answer.error is not None and answer.variant is None:  # the caller's own default, whatever it is
-        return _details(answer, default)
-    said = f"{answer.flag} is {type(answer.value).__name__}, not {wanted}"
-    return FlagResolutionDetails(default, ErrorCode.TYPE_MISMATCH, said, "ERROR", None, {"revision": answer.revision})
+        return FlagResolutionDetails(default, _CODES[answer.error], None, answer.reason, None, metadata)
+    said = f"{answer.flag} is {type(answer.value).__name__}, not {_NAMES[wanted]}"
+    return FlagResolutionDetails(default, ErrorCode.TYPE_MISMATCH, said, "ERROR", None, metadata)

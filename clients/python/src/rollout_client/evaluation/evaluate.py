@@ -52,6 +52,7 @@ __all__ = [
 _Answer = Callable[[Context, "CompiledRuleset", Lapsed, int], Evaluation]
 _Document = TypeVar("_Document")
 _NONE: tuple[RolloutRule, ...] = ()
+_NONE_LAPSED: Lapsed = frozenset()
 _NO_METRICS = frozenset[str]()
 _SLICE = 250
 """Flags that are checked between two pauses."""
@@ -115,6 +116,19 @@ class CompiledRuleset:
                 self.rollout_metrics[rule.rollout] = known.union(rule.metrics) if rule.metrics else known
         self.leases = frozenset(leases)
 
+    def answer_anew(
+        self, flag: str, context: Context, lapsed: Lapsed = _NONE_LAPSED, slot: int = 0, default: Any = None
+    ) -> Evaluation:
+        """Answer a flag that was not asked before, is not there, or cannot be answered; as `evaluate` does."""
+        error: ErrorCode = "FLAG_NOT_FOUND"
+        try:
+            if flag in self.flags:
+                return self.answer(flag)(context, self, lapsed, slot)
+        except Exception:
+            asked: object = context  # whatever the caller passed, whatever its type says
+            error = "GENERAL" if isinstance(asked, Context) else "INVALID_CONTEXT"
+        return Evaluation(default, None, "ERROR", error, self.revision, flag)
+
     def answer(self, flag: str) -> _Answer:
         """Return the closure of a flag that is there, compiled now if it was not; two threads may do so at once."""
         answer = self.answers.get(flag)
@@ -144,7 +158,7 @@ def evaluate(
     compiled: CompiledRuleset,
     flag: str,
     context: Context,
-    lapsed: Lapsed = frozenset(),
+    lapsed: Lapsed = _NONE_LAPSED,
     slot: int = 0,
     default: Any = None,
 ) -> Evaluation:
@@ -161,21 +175,7 @@ def evaluate(
     try:
         return compiled.answers[flag](context, compiled, lapsed, slot)
     except Exception:
-        return evaluate_anew(compiled, flag, context, lapsed, slot, default)
-
-
-def evaluate_anew(
-    compiled: CompiledRuleset, flag: str, context: Context, lapsed: Lapsed, slot: int, default: Any
-) -> Evaluation:
-    """Answer a flag that was not asked before, is not there, or cannot be answered."""
-    error: ErrorCode = "FLAG_NOT_FOUND"
-    try:
-        if flag in compiled.flags:
-            return compiled.answer(flag)(context, compiled, lapsed, slot)
-    except Exception:
-        asked: object = context  # whatever the caller passed, whatever its type says
-        error = "GENERAL" if isinstance(asked, Context) else "INVALID_CONTEXT"
-    return Evaluation(default, None, "ERROR", error, compiled.revision, flag)
+        return compiled.answer_anew(flag, context, lapsed, slot, default)
 
 
 def compile_ruleset(

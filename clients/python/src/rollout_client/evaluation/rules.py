@@ -168,20 +168,17 @@ def _split(rule: Split, site: Site, leaves: Leaves) -> RuleAnswer:
     def nobody(now: Now) -> Evaluation:
         return Evaluation(otherwise, elsewhere, "DEFAULT", "TARGETING_KEY_MISSING", now.revision, key)
 
-    def renewed(at: int, now: Now) -> Evaluation:
-        answer = answers[at] = of_revision(answers[at], now.revision)
-        return answer
-
+    two = {"end": ends[0], "below": answers[0], "above": answers[1]} if len(ends) == 2 else {}
     return straight(
         leaves,
         split(len(ends), attribute=rule.unit is not None),
         unit_of=_unit_reader(rule.unit),
         prefix=_prefix(rule, flag),
-        first=ends[0],
         ends=ends,
         answers=answers,
         nobody=nobody,
-        renewed=renewed,
+        of_revision=of_revision,
+        **two,
     )
 
 

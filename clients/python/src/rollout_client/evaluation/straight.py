@@ -45,12 +45,20 @@ _UNIT_OF = """
         if not unit:
             return nobody(now)"""
 _TWO = """
-        at = 0 if digest(prefix + unit) < first else 1"""
+        nonlocal below, above
+        if digest(prefix + unit) < end:
+            if below.revision != now.revision:
+                below = of_revision(below, now.revision)
+            return below
+        if above.revision != now.revision:
+            above = of_revision(above, now.revision)
+        return above"""
 _MANY = """
-        at = bisect_right(ends, digest(prefix + unit))"""
-_ANSWERS = """
+        at = bisect_right(ends, digest(prefix + unit))
         answer = answers[at]
-        return answer if answer.revision == now.revision else renewed(at, now)"""
+        if answer.revision != now.revision:
+            answer = answers[at] = of_revision(answer, now.revision)
+        return answer"""
 _STALE = """
         if lapsed and lease in lapsed:
             return stale(now)"""
@@ -66,7 +74,7 @@ _ARMS = """
 
 def split(variants: int, *, attribute: bool) -> str:
     """Return the end that splits between some variants; `attribute`: the unit is not the targeting key."""
-    return (_UNIT_OF if attribute else _UNIT) + (_TWO if variants == 2 else _MANY) + _ANSWERS
+    return (_UNIT_OF if attribute else _UNIT) + (_TWO if variants == 2 else _MANY)
 
 
 def rollout(*, attribute: bool, leased: bool, evidence: bool, pinned: bool) -> str:
