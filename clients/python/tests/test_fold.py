@@ -122,7 +122,6 @@ def test_an_evaluation_that_is_no_evidence_is_not_counted() -> None:
     compiled = ruleset()
     folder = folder_of(compiled)
     stale = evaluate(compiled, FLAG, Context("user-1"), frozenset({900_000}))
-    folder.noted.append(stale)
     folder.start(stale)
     folder.finish(stale, {"error_rate": True}, ())
     assert folder.take(SLOT) == []

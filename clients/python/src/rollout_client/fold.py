@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rollout_client import native
-from rollout_client.evaluation.answer import Evaluation, Exposure
+from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.bucketing import cell as cell_of
 from rollout_client.evaluation.bucketing import cell_and_entry, valid_unit
 from rollout_client.evaluation.context import Context
@@ -103,16 +103,14 @@ class Folder:
 
     def start(self, evaluation: Evaluation) -> None:
         """Count one attempt of the AI call that began."""
-        trail = evaluation.trail
-        if isinstance(trail, Exposure) and evaluation.attempt is not None and evaluation.arm is not None:
+        if evaluation.attempt is not None and evaluation.arm is not None:
             with self._lock:
-                minute = self._arm(evaluation.attempt, evaluation.arm).minute(trail.slot)
-                _increment(minute.started, _cell(trail))
+                minute = self._arm(evaluation.attempt, evaluation.arm).minute(evaluation.slot)
+                _increment(minute.started, cell_of(evaluation.unit))
 
     def finish(self, evaluation: Evaluation, outcomes: Mapping[str, Any], automatic: Container[str]) -> None:
         """Record the outcomes of one attempt against the arm it was assigned to; `automatic` ones where asked for."""
-        trail = evaluation.trail
-        if not isinstance(trail, Exposure) or evaluation.attempt is None or evaluation.arm is None:
+        if evaluation.attempt is None or evaluation.arm is None:
             return
         with self._lock:
             if self._closed:
@@ -122,7 +120,7 @@ class Folder:
             for name, value in outcomes.items():
                 if name in wanted:
                     tally = self._arm(evaluation.attempt, evaluation.arm)
-                    self._record(tally, trail.slot, _cell(trail), wanted[name], name, value)
+                    self._record(tally, evaluation.slot, cell_of(evaluation.unit), wanted[name], name, value)
                 elif name not in automatic:
                     self.dropped["unused"] += 1
 
@@ -188,20 +186,17 @@ class Folder:
                 if one.__class__ is tuple:
                     self._end(*one)
                     continue
-                trail = one.trail
-                if trail.__class__ is not Exposure:
-                    continue
                 units = flags.get(one.flag)
-                minute = None if units is None else units.young.get(trail.unit)
+                minute = None if units is None else units.young.get(one.unit)
                 if (
                     minute is not None
-                    and minute.open == trail.slot
+                    and minute.open == one.slot
                     and minute.attempt == one.attempt
                     and minute.arm == one.arm
                 ):
-                    _increment(minute.exposures, _cell(trail))
+                    _increment(minute.exposures, cell_of(one.unit))
                 else:
-                    enter(one, trail, minute)
+                    enter(one, minute)
 
     def _ask(self) -> None:
         """Ask for a flush, once until there is one."""
@@ -209,11 +204,11 @@ class Folder:
             self._asked_for = True
             self._wake()
 
-    def _enter(self, evaluation: Evaluation, trail: Exposure, latest: Minute | None) -> None:
+    def _enter(self, evaluation: Evaluation, latest: Minute | None) -> None:
         """Count an exposure that is not another of the unit's latest minute."""
-        attempt, flag, unit = evaluation.attempt or "", evaluation.flag, trail.unit
+        attempt, flag, unit = evaluation.attempt or "", evaluation.flag, evaluation.unit
         tally = self._arm(attempt, evaluation.arm or "baseline")
-        minute = tally.minute(trail.slot)
+        minute = tally.minute(evaluation.slot)
         cell, register, rank = cell_and_entry(unit)
         _increment(minute.exposures, cell)
         if latest is None:
@@ -289,7 +284,7 @@ class Folder:
         if self._compiled is None:
             return False
         answer = self._compiled.answer_anew(pinned.flag, context)
-        return answer.trail == pinned or (answer.attempt, answer.arm) == (pinned.attempt, pinned.arm)
+        return answer.pinned == pinned or (answer.attempt, answer.arm) == (pinned.attempt, pinned.arm)
 
     def _observe_receipt(self, metric: str, value: Any, receipt: Receipt, now: int) -> None:
         compiled = self._compiled
@@ -333,7 +328,3 @@ def _measured(rule: RolloutRule, metrics: Metrics) -> Metrics:
 
 def _increment(counts: dict[int, int], cell: int) -> None:
     counts[cell] = counts.get(cell, 0) + 1
-
-
-def _cell(trail: Exposure) -> int:
-    return cell_of(trail.unit) if trail.cell is None else trail.cell

@@ -16,26 +16,16 @@ ErrorCode = Literal["PROVIDER_NOT_READY", "FLAG_NOT_FOUND", "TARGETING_KEY_MISSI
 """OpenFeature's error codes, those that occur here."""
 
 
-class Exposure(msgspec.Struct, frozen=True, gc=False):
-    """Who was exposed when: enough to count it and to write its receipt, without hashing before someone asks.
-
-    `unit` stays in the process. `pin` is the conversation's text or its hash; `cell` is None until it is
-    asked for.
-    """
-
-    environment: str
-    unit: str
-    slot: int
-    pin: str | int | None = None
-    cell: int | None = None
-
-
 class Evaluation(msgspec.Struct, frozen=True, gc=False):
     """One answer. `value` is the variant's value as stored in the ruleset: it is shared, so it must not be mutated.
 
     `attempt` is set only when the answer is evidence: given by the live randomised rule of a running
     attempt, or pinned to it. `rollout` and `arm` may be there without it (a lapsed lease, a cohort let in
     earlier, a pin to an older attempt).
+
+    What follows is there with `attempt`: who was exposed where and when, enough to count it and to write its receipt
+    without hashing before someone asks. `unit` stays in the process, `slot` is the minute (unix seconds // 60), `pin`
+    the text of the conversation or its hash. `pinned` is the receipt of an older attempt that pinned the answer.
     """
 
     value: Any
@@ -47,7 +37,11 @@ class Evaluation(msgspec.Struct, frozen=True, gc=False):
     rollout: str | None = None
     attempt: str | None = None
     arm: Arm | None = None
-    trail: Exposure | Receipt | None = None
+    environment: str = ""
+    unit: str = ""
+    slot: int = 0
+    pin: str | int | None = None
+    pinned: Receipt | None = None
 
     @property
     def receipt(self) -> str | None:
@@ -55,15 +49,20 @@ class Evaluation(msgspec.Struct, frozen=True, gc=False):
 
         None if the answer is no evidence. An answer pinned to an older attempt hands back the receipt it was pinned by.
         """
-        trail = self.trail
-        if isinstance(trail, Receipt):
-            return encode_receipt(trail)
-        if trail is None or self.rollout is None or self.attempt is None or self.arm is None or self.variant is None:
+        if self.pinned is not None:
+            return encode_receipt(self.pinned)
+        if self.rollout is None or self.attempt is None or self.arm is None or self.variant is None:
             return None
-        pin = pin_hash(trail.pin) if isinstance(trail.pin, str) else trail.pin
-        where = cell(trail.unit) if trail.cell is None else trail.cell
+        pin = pin_hash(self.pin) if isinstance(self.pin, str) else self.pin
+        where = cell(self.unit)
         return encode_receipt(
             Receipt(
-                trail.environment, self.flag, self.rollout, self.attempt, self.arm, self.variant, trail.slot, where, pin
+                self.environment, self.flag, self.rollout, self.attempt, self.arm, self.variant, self.slot, where, pin
             )
         )
+
+    def __repr__(self) -> str:
+        """Without the unit: answers are logged, and users are not."""
+        shown = ("flag", "value", "variant", "reason", "error", "revision", "rollout", "attempt", "arm")
+        said = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown if getattr(self, name) is not None)
+        return f"Evaluation({said})"

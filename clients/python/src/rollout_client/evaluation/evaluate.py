@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from rollout_client.evaluation.answer import ErrorCode, Evaluation, Exposure, Reason
+from rollout_client.evaluation.answer import ErrorCode, Evaluation, Reason
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.rules import (
     Lapsed,
@@ -41,7 +41,6 @@ __all__ = [
     "CompiledRuleset",
     "ErrorCode",
     "Evaluation",
-    "Exposure",
     "Reason",
     "RulesetError",
     "apply_patch",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from rollout_client.evaluation.answer import Evaluation, Exposure, Reason
+from rollout_client.evaluation.answer import Evaluation, Reason
 from rollout_client.evaluation.bucketing import (
     bucket_after,
     cbor_prefix,
@@ -241,9 +241,9 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
         draw = None if rule is None or None in lapsed else draws.get(receipt.attempt)
         unit = None if draw is None else draw(context, arm)
         if unit is not None and cell(unit) == receipt.cell:
-            trail = Exposure(receipt.environment, unit, slot, receipt.pin, receipt.cell)
-            return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, receipt.attempt, arm, trail)
-        return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, None, arm, receipt)
+            whose = receipt.attempt, arm, receipt.environment, unit, slot, receipt.pin
+            return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, *whose)
+        return Evaluation(value, variant, "SPLIT", None, revision, key, rollout, None, arm, pinned=receipt)
 
     return pinned
 

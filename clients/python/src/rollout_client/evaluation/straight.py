@@ -14,7 +14,7 @@ from typing import Any
 
 from mmh3 import mmh3_32_uintdigest
 
-from rollout_client.evaluation.answer import Evaluation, Exposure
+from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.bucketing import unit_text
 
 Leaf = tuple[str, frozenset[str], Callable[[Any], bool], Callable[..., Evaluation]]
@@ -23,7 +23,7 @@ Leaves = tuple[Leaf, ...]
 
 _MOST = 8
 """Leaves in one function; what is more goes on in the next."""
-_ALWAYS = {"Evaluation": Evaluation, "Exposure": Exposure, "unit_text": unit_text,
+_ALWAYS = {"Evaluation": Evaluation, "unit_text": unit_text,
            "bisect_right": bisect_right, "digest": mmh3_32_uintdigest}  # fmt: skip
 
 _LEAF = """
@@ -66,10 +66,9 @@ _UNVOUCHED = """
         if lapsed and None in lapsed:
             return unvouched(context, now, lapsed, slot)"""
 _ARMS = """
-        trail = {trail}
         if digest(prefix + unit) < end:
-            return Evaluation(above, candidate, "SPLIT", None, now.revision, key, rollout, attempt, "candidate", trail)
-        return Evaluation(below, baseline, "SPLIT", None, now.revision, key, rollout, attempt, "baseline", trail)"""
+            return Evaluation(above, candidate, "SPLIT", None, now.revision, key, rollout, attempt, "candidate"{whose})
+        return Evaluation(below, baseline, "SPLIT", None, now.revision, key, rollout, attempt, "baseline"{whose})"""
 
 
 def split(variants: int, *, attribute: bool) -> str:
@@ -83,10 +82,10 @@ def rollout(*, attribute: bool, leased: bool, evidence: bool, pinned: bool) -> s
     What is no evidence with a lease that lapsed is the baseline; evidence without a lease, which nobody vouched for, is
     answered by `unvouched`.
     """
-    who, pin = "who" if attribute else "context._targeting_key", "pin_of(context)" if pinned else "None"
-    trail = f"Exposure(now.environment, {who}, slot, {pin})" if evidence else "None"
+    who, pin = "who" if attribute else "context._targeting_key", ", pin_of(context)" if pinned else ""
+    whose = f", now.environment, {who}, slot{pin}" if evidence else ""
     watched = _STALE if leased else _UNVOUCHED if evidence else ""
-    return watched + (_UNIT_OF if attribute else _UNIT) + _ARMS.format(trail=trail)
+    return watched + (_UNIT_OF if attribute else _UNIT) + _ARMS.format(whose=whose)
 
 
 def straight(leaves: Leaves, text: str, **bound: Any) -> Callable[..., Evaluation]:
