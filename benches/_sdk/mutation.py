@@ -31,13 +31,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "clients" / "python" / "src" / "rollout_client" / "evaluation"
 SOURCES = {path.stem: path.read_text("utf-8") for path in sorted(PACKAGE.glob("*.py"))}
 TESTS = [
-    *(f"clients/python/tests/test_evaluator_{name}.py" for name in ("answers", "errors", "pins", "edges")),
+    *(
+        f"clients/python/tests/test_evaluator_{name}.py"
+        for name in ("answers", "errors", "pins", "wire", "values", "edges")
+    ),
     *(f"clients/python/tests/test_{name}.py" for name in ("evaluate", "targeting", "vectors", "lines")),
     "tests/core/domain/test_compile.py",
 ]
 LEAST = 0.9
 LONGEST = 40
-"""Seconds; a mutant that runs on is caught."""
+"""Seconds of a processor; a mutant that runs on is caught."""
 
 IRRELEVANT = {
     "frozen": "an assignment that the evaluator never makes",
@@ -60,13 +63,13 @@ NAMES |= {other: name for name, other in NAMES.items()}
 
 
 class Mutant(NamedTuple):
-    """One change: the module, the number of the change in it, its line, what it is, and whether of a function."""
+    """One change: the module, the number of the change in it, its line, what it is, and where."""
 
     module: str
     number: int
     line: int
     what: str
-    inside: bool
+    where: str
 
     @property
     def path(self) -> str:
@@ -85,11 +88,11 @@ class Mutator(ast.NodeTransformer):
     """Makes change `number` in a tree, or with None lists them all."""
 
     def __init__(self, number: int | None = None, early: frozenset[str] = frozenset()) -> None:
-        self.found: list[tuple[int, str, bool]] = []
+        self.found: list[tuple[int, str, str]] = []
         self._early = early
         self._number = number
         self._seen = 0
-        self._inside = False
+        self._where = "module"
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Go through defaults, which belong to what is around, and the body; annotations and decorators stay."""
@@ -131,7 +134,7 @@ class Mutator(ast.NodeTransformer):
             return self.generic_visit(node)
         inner = Mutator(None if self._number is None else self._number - self._seen)
         changed = inner.visit(ast.parse(f"def text():{_filled(node.value)}"))
-        self.found += [(node.lineno + line - 1, what, self._inside) for line, what, _ in inner.found]
+        self.found += [(node.lineno + line - 1, what, self._where) for line, what, _ in inner.found]
         self._seen += inner._seen
         if self._number is None or not self._seen - inner._seen <= self._number < self._seen:
             return node
@@ -147,16 +150,17 @@ class Mutator(ast.NodeTransformer):
             self._seen += 1
             if self._number is None:
                 line = getattr(node, "iter", node).lineno
-                self.found.append((line, f"{ast.unparse(node)} -> {ast.unparse(other)}", self._inside))
+                self.found.append((line, f"{ast.unparse(node)} -> {ast.unparse(other)}", self._where))
             elif self._number == self._seen - 1:
                 return ast.copy_location(other, node)
         return node
 
     def _within(self, node: Any) -> ast.AST:
-        outside, body = self._inside, node.body
-        self._inside = outside or getattr(node, "name", "") not in self._early
+        before, body = self._where, node.body
+        if before == "module":
+            self._where = "early function" if getattr(node, "name", "") in self._early else "function"
         node.body = [self.visit(each) for each in body] if isinstance(body, list) else self.visit(body)
-        self._inside = outside
+        self._where = before
         return node
 
 
@@ -247,7 +251,7 @@ def forks(chosen: Iterable[Mutant | None], processes: int) -> Iterator[tuple[Mut
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
-            signal.alarm(LONGEST)
+            signal.setitimer(signal.ITIMER_PROF, LONGEST)
             yield mutant, None
             return
         running[forked] = mutant
@@ -329,7 +333,7 @@ def tell(mutant: Mutant | None, passed: bool) -> None:
 
 def judge(chosen: list[Mutant], processes: int) -> Iterator[tuple[Mutant, bool]]:
     """Yield each mutant and whether the tests passed on it."""
-    for mutant, passed in forks([each for each in chosen if not each.inside], processes):
+    for mutant, passed in forks([each for each in chosen if each.where != "function"], processes):
         assert mutant is not None
         if passed is None:
             imported(mutant)
@@ -337,7 +341,7 @@ def judge(chosen: list[Mutant], processes: int) -> Iterator[tuple[Mutant, bool]]
         else:
             tell(mutant, passed)
             yield mutant, passed
-    tests = Tests([None, *(each for each in chosen if each.inside)], processes)
+    tests = Tests([None, *(each for each in chosen if each.where == "function")], processes)
     tests.run()
     for each, passed in tests.outcomes:
         if each is not None:
