@@ -11,7 +11,7 @@ import importlib
 import json
 import time
 
-PARTS = ("evaluating", "footprint", "applying", "starting", "ending", "pushing")
+PARTS = ("evaluating", "footprint", "applying", "blocking", "starting", "ending", "pushing")
 
 
 def main() -> int:

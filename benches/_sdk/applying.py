@@ -1,6 +1,5 @@
 """What an update of 10,000 flags costs: decoding, compiling, swapping; and how long it stalls an evaluating thread."""
 
-import asyncio
 import gc
 import json
 import threading
@@ -48,12 +47,14 @@ class Watched:
             self.longest, last = max(self.longest, now - last), now
 
 
-def whole(revision: int) -> bytes:
-    """A ruleset of 10,000 flags as the service writes it; each revision changes all of them."""
+def whole(revision: int, *, rollouts: int = 0) -> bytes:
+    """A ruleset of 10,000 flags as the service writes it, some in a rollout; each revision changes all of them."""
     made = document(FLAGS)
     made["revision"], made["edition"] = revision, f"e{revision}"
     for number, flag in enumerate(made["flags"].values()):
-        made["flags"][f"flag-{number}"] = flag | {"rules": flag_document(number, below=50_000 + revision)["rules"]}
+        made["flags"][f"flag-{number}"] = flag | {
+            "rules": flag_document(number, rollout=number < rollouts, below=50_000 + revision)["rules"]
+        }
     return lines.encode(msgspec.convert(made, Ruleset))
 
 
@@ -119,9 +120,6 @@ def rows(quick: bool) -> list[Row]:
         Row("apply an update of 10,000 flags: longest stall of an evaluating thread", median(stalls) * 1e3, "ms", 10.0),
         Row("apply one changed flag of 10,000", median(changes) * 1e3, "ms", 1.0),
         Row("apply one changed flag of 10,000: longest stall", median(held) * 1e3, "ms", 5.0),
-        Row(
-            "asyncio: longest block of the loop while 10,000 flags are applied aside", _loop_block(contents), "ms", 5.0
-        ),
     ]
 
 
@@ -131,29 +129,3 @@ def timed(function: Callable[[], Any]) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
-
-
-def _loop_block(contents: list[bytes]) -> float:
-    """Milliseconds: the longest time a loop that does nothing is late, the median of several."""
-    client = Client("http://127.0.0.1:9", "none", environment="bench")
-    longest: list[float] = []
-
-    async def watch(done: asyncio.Event) -> float:
-        late = 0.0
-        while not done.is_set():
-            began = time.perf_counter()
-            await asyncio.sleep(0.001)
-            late = max(late, time.perf_counter() - began - 0.001)
-        return late
-
-    async def once(content: bytes) -> None:
-        done = asyncio.Event()
-        watching = asyncio.create_task(watch(done))
-        await asyncio.sleep(0.02)
-        await asyncio.to_thread(apply, client, content)
-        done.set()
-        longest.append(await watching)
-
-    for turn in range(5):
-        asyncio.run(once(contents[turn % 2]))
-    return median(longest) * 1e3

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """Without it every start would compile what it imports."""
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def python(code: str, *arguments: str, timeout: float = 120.0, **environment: st
     what = ["-m", code] if code.startswith("benches.") else ["-c", code]
     try:
         done = subprocess.run([sys.executable, *what, *arguments], cwd=ROOT, timeout=timeout, stdin=subprocess.DEVNULL,
-                              env={**_ENVIRONMENT, **environment}, capture_output=True)  # fmt: skip
+                              env={**ENVIRONMENT, **environment}, capture_output=True)  # fmt: skip
         return json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError):
         return None

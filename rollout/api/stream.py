@@ -9,14 +9,18 @@ from rollout.delivery.hub import Hub
 from rollout.telemetry import STREAMS
 from rollout_client.evaluation.ruleset import Heartbeat
 
+HUGE = 500_000
+"""Bytes. What is larger is not sent to every stream: a heartbeat names it, and whoever needs it asks for it."""
+
 
 async def changes(
     hub: Hub, environment: str, tag: str | None, admitted: Callable[[], Awaitable[bool]], *, beat: float, life: float
 ) -> AsyncIterator[bytes]:
     """Events for a client that holds `tag` (None: nothing), until `life` seconds are over or the service closes.
 
-    A heartbeat first and every `beat` seconds; a patch when the base is still known here, else the whole ruleset. It
-    ends at the first heartbeat for which the key is no longer admitted.
+    A heartbeat first and every `beat` seconds; a patch when the base is still known here, else the whole ruleset; for
+    a `HUGE` one a heartbeat, which names what it is time to fetch. It ends at the first heartbeat for which the key is
+    no longer admitted.
     """
     ends = monotonic() + life
     STREAMS.inc()
@@ -28,7 +32,10 @@ async def changes(
             if newest is not None and newest.tag != tag:
                 patch = None if tag is None else hub.patch(environment, tag)
                 tag = newest.tag
-                yield event("ruleset", newest.body, tag) if patch is None else event("patch", patch, tag)
+                if len(newest.body if patch is None else patch) > HUGE:
+                    yield heartbeat(hub, environment)
+                else:
+                    yield event("ruleset", newest.body, tag) if patch is None else event("patch", patch, tag)
                 continue
             now = monotonic()
             if now >= ends:

@@ -3,9 +3,14 @@
 import asyncio
 from time import monotonic
 
+import msgspec
+import pytest
+
+from rollout.api import stream
 from rollout.db import environments
 from rollout.delivery.publish import publish
 from rollout.domain.environment import Environment
+from rollout_client.evaluation.ruleset import Heartbeat
 from tests.shell.engine.lab import Lab, lab
 
 LONG = 30.0
@@ -51,3 +56,24 @@ async def test_a_wait_ends_when_its_time_is_over_or_was_never_needed(database_ur
         await hub.close()
         await hub.wait("production", await tag(service, "production"), LONG)
         assert 0.1 <= monotonic() - began < LONG / 2
+
+
+async def test_what_is_huge_is_named_and_not_sent(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "HUGE", 10)
+
+    async def admitted() -> bool:
+        return True
+
+    async with lab(database_url) as service:
+        await service.control.hub.refresh()
+        events = stream.changes(service.control.hub, "production", None, admitted, beat=LONG, life=LONG)
+        for _ in range(2):
+            name, data = (await anext(events)).decode().splitlines()[:2]
+            said = msgspec.json.decode(data.removeprefix("data: "), type=Heartbeat)
+            assert (name, f"{said.revision}.{said.edition}") == ("event: heartbeat", await tag(service, "production"))
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "once for each ruleset"
+        await service.control.hub.close()
+        with pytest.raises(StopAsyncIteration):
+            await waiting

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import httpx
 import msgspec
 
+from rollout_client import native
 from rollout_client.backoff import delay, retry_after
 from rollout_client.delivery import Offload
 from rollout_client.evaluation.evidence import ArmIncrement, Batch, acknowledges
@@ -27,8 +28,10 @@ COMPRESSED_FROM = 1_000
 """Bytes; shorter bodies travel as they are."""
 WAITING = 4
 """Batches that may wait before flushes pause and the folder goes on adding up: an outage costs no memory."""
-TOGETHER = 500
-"""Exposures that are counted, in about a millisecond, before others on the loop, or other threads, go on."""
+TOGETHER, TURNS = 250, 200
+"""Exposures that are counted, in half a millisecond, before others on the loop, or other threads, go on."""
+LARGE = 2_000
+"""Numbers, by cell, that are encoded and compressed in about two milliseconds, from which on that is done aside."""
 LET_PASS, GIVE_UP = 3, 20
 """Failures of the service at one batch after which the others pass it, and after which it is dropped."""
 LOOK_AT_SPOOL = 60.0
@@ -63,6 +66,7 @@ class Sender:
         self._options = options
         self._reporter = reporter
         self._reported: Counter[str] = Counter()
+        self._queueing = native.lock()
         self._failures = 0
         self._failed_at: Counter[str] = Counter()
 
@@ -79,18 +83,20 @@ class Sender:
                 async with asyncio.timeout(self._options.flush_interval):
                     await woken.wait()
             woken.clear()
-            for _ in range(len(self._folder.noted) // TOGETHER):
+            for _ in range(TURNS):
+                if len(self._folder.noted) < TOGETHER:
+                    break
                 self._folder.count(TOGETHER)
                 await asyncio.sleep(0)
             if len(self.pending) < WAITING:
-                self.collect()
+                await self._collect()
             while self.pending and loop.time() >= not_before:
                 not_before = loop.time() + await self._send(http)
 
     async def finish(self, http: httpx.AsyncClient, deadline: float) -> None:
         """Send what is left before `deadline` (loop time)."""
         loop = asyncio.get_running_loop()
-        self.collect()
+        self._queue(self._take())
         self._failures = 0
         while self.pending and loop.time() < deadline:
             try:
@@ -117,13 +123,29 @@ class Sender:
         if self._spool is not None:
             self._spool.leave()
 
-    def collect(self) -> None:
-        """Take what was folded and queue it; the oldest batches give way, counted, when the queue is full."""
-        for attempts in self._folder.take(int(self._options.clock() // 60)):
-            for piece in fit(attempts, self._options.batch_bytes):
-                self.pending.append(self._encode(piece))
-        while len(self.pending) > self._options.pending_batches:
-            self._lose(self.pending.popleft())
+    async def _collect(self) -> None:
+        """Take what was folded and queue it, aside if that takes long."""
+        taken = self._take()
+        if sum(map(size, taken)) < LARGE:
+            self._queue(taken)
+            return
+        try:
+            await self._offload(self._queue, taken)  # to its end, even if this is cancelled: what was taken is queued
+        except RuntimeError:  # nobody to do it: the loop's executor is gone
+            self._queue(taken)
+
+    def _take(self) -> list[Attempts]:
+        return self._folder.take(int(self._options.clock() // 60))
+
+    def _queue(self, taken: list[Attempts]) -> None:
+        """Encode and queue; the oldest batches give way, counted, when the queue is full."""
+        with self._queueing:
+            while taken:
+                attempts = taken.pop(0)
+                for piece in fit(attempts, self._options.batch_bytes):
+                    self.pending.append(self._encode(piece))
+            while len(self.pending) > self._options.pending_batches:
+                self._lose(self.pending.popleft())
 
     def count_unsent(self) -> None:
         """Give up what is still queued, counted."""
@@ -237,6 +259,12 @@ def fit(attempts: Attempts, limit: int) -> Iterator[Attempts]:
     [(attempt, arms)] = attempts.items()
     yield from fit({attempt: {arm: _part(i, 0, middle, i.sketch) for arm, i in arms.items()}}, limit)
     yield from fit({attempt: {arm: _part(i, middle, slots[-1] + 1, []) for arm, i in arms.items()}}, limit)
+
+
+def size(attempts: Attempts) -> int:
+    """Return how many numbers by cell some increments hold."""
+    slots = [slot for arms in attempts.values() for arm in arms.values() for slot in arm.slots.values()]
+    return sum(len(slot.exposures) + sum(len(metric.cells) for metric in slot.metrics.values()) for slot in slots)
 
 
 def _part(increment: ArmIncrement, start: int, end: int, sketch: list[tuple[int, int]]) -> ArmIncrement:
