@@ -64,15 +64,18 @@ async def served(session: Session, environment: str) -> list[Running]:
         .group_by(RolloutRow.flag)
         .subquery()
     )
-    ended = select(RolloutRow).join(
-        newest, (RolloutRow.flag == newest.c.flag) & (RolloutRow.ended_at == newest.c.ended_at)
+    query = (
+        select(RolloutRow)
+        .outerjoin(newest, RolloutRow.flag == newest.c.flag)
+        .where(
+            RolloutRow.environment == environment,
+            RolloutRow.status.in_(EXPOSED) | (RolloutRow.ended_at == newest.c.ended_at),
+        )
+        .order_by(RolloutRow.id)
     )
-    exposed = select(RolloutRow).where(RolloutRow.environment == environment, RolloutRow.status.in_(EXPOSED))
-    rows = [*(await session.execute(exposed)).scalars(), *(await session.execute(ended)).scalars()]
-    unique = {row.id: row for row in rows if row.environment == environment}
     return [
         Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
-        for row in sorted(unique.values(), key=lambda row: row.id)
+        for row in (await session.execute(query)).scalars()
     ]
 
 
