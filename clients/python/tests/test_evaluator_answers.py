@@ -26,7 +26,7 @@ from rollout_client.evaluation.context import NOBODY, Context
 from rollout_client.evaluation.evaluate import apply_patch, compile_ruleset, evaluate
 from rollout_client.evaluation.ruleset import BUCKETS, Patch
 
-UNITS = [*(f"user-{number}" for number in range(40)), *FIRST_OF_ITS_BUCKET, LOWEST, HIGHEST]
+UNITS = [LOWEST, *(f"user-{number}" for number in range(40)), *FIRST_OF_ITS_BUCKET, HIGHEST]
 
 
 @pytest.mark.parametrize("attempt", ["at_1", None])
@@ -131,8 +131,8 @@ def test_an_answer_that_is_kept_over_a_patch_has_the_revision_that_is_served_now
         assert patched is not None
         after = compile_ruleset(patched, before, frozenset(), {"other"})
         assert after.answers["f"] is before.answers["f"]
-        for now, number in ((after, revision), (before, 3), (after, revision)):
-            for context, answer in zip(contexts, answers, strict=True):
+        for now, number, order in ((after, revision, 1), (before, 3, -1), (after, revision, -1), (before, 3, 1)):
+            for context, answer in list(zip(contexts, answers, strict=True))[::order]:
                 expected = msgspec.structs.replace(answer, revision=number)
                 assert evaluate(now, "f", context, slot=9) == expected
                 assert evaluate(now, "f", context, slot=9) == expected

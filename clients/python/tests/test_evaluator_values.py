@@ -10,7 +10,7 @@ from clients.python.tests.answering import ask, flag, leaf, rollout, serve, spli
 from rollout_client.evaluation.condition import Condition
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import compile_ruleset, evaluate
-from rollout_client.evaluation.operators import comparable, instant, is_number, parse_semver
+from rollout_client.evaluation.operators import OPERATORS, comparable, instant, is_number, parse_semver
 from rollout_client.evaluation.ruleset import Ruleset, RulesetCohort
 from rollout_client.evaluation.targeting import compile_condition
 
@@ -71,6 +71,15 @@ def test_several_values_mean_any_of_them(op: str, values: list[Any], matching: l
             answer = ask(flag(serve("on", when)), Context("u", a=value))
             assert (answer.variant == "on") is expected, value
     assert holds(when) is holds(nested) is holds(nested, b=None) is holds(nested, b="c") is False
+
+
+@pytest.mark.parametrize(("op", "value"), [(op, values[0]) for op, values, _, _ in SEVERAL if values])
+def test_the_test_of_an_operator_is_false_for_what_it_does_not_know(op: str, value: Any) -> None:
+    operator = OPERATORS[op]
+    test = operator.test([operator.operand(value)])
+    knows = {int, float, str} if op in ("before", "after") else {int, float} if type(value) is int else {type(value)}
+    for odd in ("\ud800", 12345.5, 12345, False, datetime(1, 1, 1)):  # noqa: DTZ001
+        assert type(odd) in knows or test(odd) is False
 
 
 @pytest.mark.parametrize("op", ["in", "equals", "not_in", "not_equals", "contains", "starts_with", "exists"])
@@ -150,6 +159,21 @@ def test_a_cohort_that_is_named_twice_is_no_circle() -> None:
     assert not holds({"cohort": "a"}, cohorts, key=None)
     assert not holds({"cohort": "a"}, cohorts, key=["u"])
     assert not holds({"cohort": "none"}, {"none": RulesetCohort()})
+
+
+class Same(dict[str, Any]):
+    """Attributes that are all one text."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return "listed"
+
+
+def test_a_cohort_lists_no_attribute_that_no_rule_randomises() -> None:
+    cohorts = {"c": RulesetCohort(units=("listed",))}
+    context = Context("u")
+    context.attributes = Same()
+    assert compile_condition(Condition(cohort="c"), cohorts)(context) is False
+    assert compile_condition(Condition(cohort="c"), cohorts, "account")(context) is True
 
 
 def test_a_cohort_reads_its_condition_where_nobody_is_listed() -> None:

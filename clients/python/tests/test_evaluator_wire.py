@@ -66,9 +66,11 @@ def test_what_is_left_out_of_a_document_is_known(kind: Any, smallest: dict[str, 
     made = msgspec.convert(smallest, kind)
     assert json.loads(msgspec.json.encode(made)) == smallest | defaults
     assert msgspec.json.decode(msgspec.json.encode(made), type=kind) == made
-    named = {name: value for name, value in smallest.items() if name != "kind" or kind is evidence.Alert}
+    named = [
+        value for name, value in smallest.items() if name != "kind" or kind in (evidence.Alert, ruleset.RulesetMetric)
+    ]
     with pytest.raises(TypeError, match="positional"):
-        kind(*named.values(), None)
+        kind(*(named or [{}]))
 
 
 def test_a_field_nobody_knows_is_left_alone_but_in_a_condition() -> None:
@@ -121,6 +123,8 @@ def test_an_increment_says_only_what_was_added() -> None:
 @pytest.mark.parametrize("name", ["flag", "kind", "variant", "rollout", "attempt", "failure"])
 def test_an_alert_takes_names_that_a_receipt_takes(name: str) -> None:
     plain = {"flag": "f", "kind": "k", "at": 1.0}
+    least = msgspec.convert(plain, evidence.Alert)
+    assert (least.variant, least.rollout, least.attempt, least.arm, least.failure) == (None,) * 5
     for good in ("a", "A.b_c-9", "x" * 100):
         assert getattr(msgspec.convert(plain | {name: good}, evidence.Alert), name) == good
     for wrong in ("", "x" * 101, "a b", "a\n", "é", "a/b"):
@@ -257,6 +261,9 @@ def test_what_is_no_unit_has_no_text(value: object) -> None:
 
 
 def test_the_edges_of_the_histograms_are_these() -> None:
+    assert (histogram.ZERO_BUCKET, histogram.LOWEST_BUCKET, histogram.HIGHEST_BUCKET) == (-1915, -1914, 2551)
+    with pytest.raises(ValueError, match="above"):
+        histogram.log_bucket(1e12 + 0.5)
     counted = {0.0: -1915, 1e-300: -1915, 9.99e-10: -1915, 1e-9: -1914, 1.0: 0, 2.0: 64, 1e12: 2551}
     assert {value: histogram.log_bucket(value) for value in counted} == counted
     assert (histogram.log_edges(-1915), histogram.log_edges(0)) == ((0.0, 1e-9), (1.0, 2 ** (1 / 64)))
