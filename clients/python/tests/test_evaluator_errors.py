@@ -12,6 +12,7 @@ from rollout_client.evaluation.condition import DEEPEST, Condition
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import RulesetError, compile_ruleset
 from rollout_client.evaluation.operators import OPERATORS
+from rollout_client.evaluation.rules import contradiction
 from rollout_client.evaluation.ruleset import Ruleset
 from rollout_client.evaluation.targeting import cohort_names, compile_condition
 
@@ -34,7 +35,7 @@ WIDTHS = "widths must not be negative and sum to 100000"
     [
         (flag(default_variant="x"), 'flags.f.default_variant: there is no variant "x"'),
         (flag(released="x"), 'flags.f.released: there is no variant "x"'),
-        (flag(overrides={"u": "on", "v": "x"}), 'flags.f.overrides.v: there is no variant "x"'),
+        (flag(overrides={"u": "on", "v": "x"}), 'flags.f.overrides: there is no variant "x"'),
         (flag(serve("on"), serve("x")), 'flags.f.rules[1].variant: there is no variant "x"'),
         (flag(rollout(), rollout(baseline="x")), 'flags.f.rules[1].baseline: there is no variant "x"'),
         (flag(rollout(candidate="x")), 'flags.f.rules[0].candidate: there is no variant "x"'),
@@ -56,10 +57,24 @@ def test_a_flag_that_contradicts_itself_is_refused_with_its_path_and_why(documen
 
 @pytest.mark.parametrize(
     "rule",
-    [rollout(threshold=0), rollout(threshold=100_000), split(("on", 0), ("off", 100_000)), split(("on", 100_000))],
+    [
+        serve("on"),
+        rollout(threshold=0),
+        rollout(threshold=100_000),
+        split(("on", 0), ("off", 100_000)),
+        split(("on", 100_000)),
+    ],
 )
 def test_what_is_at_the_edge_of_what_may_be_is_no_contradiction(rule: dict[str, Any]) -> None:
+    [read] = ruleset({"f": flag(rule)}).flags["f"].rules
+    assert contradiction(read, {"on": 1, "off": 0}) is None
     assert compile_ruleset(ruleset({"f": flag(rule)})).flags.keys() == {"f"}
+
+
+def test_an_override_to_a_variant_that_is_not_there_is_refused() -> None:
+    assert compile_ruleset(ruleset({"f": flag(overrides={"u": "on"})}))
+    with pytest.raises(RulesetError, match=r'^flags\.f\.overrides.*: there is no variant "x"\Z'):
+        compile_ruleset(ruleset({"f": flag(overrides={"u": "on", "v": "x"})}))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +149,13 @@ def test_an_author_is_told_everything_at_once() -> None:
         "when.all[3].any[0].cohort",
     ]
     assert problems({"cohort": "c"}) == problems(EXISTS) == problems({"not": {"any": [{"all": [EXISTS]}]}}) == []
+
+
+def test_an_expression_that_cannot_be_read_is_told_to_its_author_and_printed_nowhere(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert problems(leaf("a", "matches", "((("))
+    assert capfd.readouterr() == ("", "")
 
 
 def nested(form: str, levels: int) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from clients.python.tests.answering import (
     leaf,
     rollout,
     said,
+    serve,
+    split,
 )  # fmt: skip
 from rollout_client.evaluation.bucketing import bucket, cell, pin_hash
 from rollout_client.evaluation.context import Context
@@ -93,3 +95,20 @@ def test_a_pin_goes_by_the_first_rule_of_its_rollout() -> None:
     document = flag(cohort, later, **LIVE)
     assert ask(document, talking(receipt(variant="on")), LEASE).variant == "on"
     assert ask(document, talking(receipt(variant="mid"), LEASE), LEASE).variant == "off"
+
+
+def test_rules_that_split_nothing_or_pin_nothing_leave_a_pin_alone() -> None:
+    others = [serve("mid", leaf("x", "exists")), split(("mid", BUCKETS), when=leaf("x", "exists"))]
+    unpinned = rollout(rollout="ro_2", attempt="at_2", when=leaf("x", "exists"))
+    document = flag(*others, unpinned, rollout(**TALK), **LIVE)
+    assert ask(document, talking(receipt())) == evidence("on", "candidate", "u", pin=pin_hash("t-1"))
+    assert ask(document, talking(None)) == evidence("on", "candidate", "u", pin="t-1")
+    assert ask(document, talking(receipt(), x=1)).rollout == "ro_1"
+    assert ask(document, Context("u", other="t-1", x=1, receipt=receipt())) == said("mid", "TARGETING_MATCH")
+
+
+def test_a_pin_of_a_rollout_that_is_over_is_no_evidence_of_another_one() -> None:
+    other = rollout(rollout="ro_2", attempt="at_2", **TALK)
+    document = flag(other, pins={"ro_1": "drain", "ro_2": "live"})
+    held = receipt(attempt="at_2")
+    assert ask(document, talking(held)) == said("on", "SPLIT", rollout="ro_1", arm="candidate", pinned=held)

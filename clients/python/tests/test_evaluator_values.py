@@ -174,6 +174,9 @@ def test_a_cohort_lists_no_attribute_that_no_rule_randomises() -> None:
     context.attributes = Same()
     assert compile_condition(Condition(cohort="c"), cohorts)(context) is False
     assert compile_condition(Condition(cohort="c"), cohorts, "account")(context) is True
+    served = {"c": {"units": ["listed"]}}
+    assert ask(flag(serve("on", {"cohort": "c"})), context, cohorts=served).variant == "off"
+    assert ask(flag(rollout(threshold=100_000, when={"cohort": "c"})), context, cohorts=served).variant == "off"
 
 
 def test_a_cohort_reads_its_condition_where_nobody_is_listed() -> None:
@@ -198,6 +201,8 @@ def test_a_cohort_reads_its_condition_where_nobody_is_listed() -> None:
         (datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC), 2_000_000), (True, None), (NAN, None), (None, None), (b"", None),
         (datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), 0),
         (datetime(1970, 1, 1), None),  # noqa: DTZ001 (a naive date is no date here)
+        ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
+        (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), 253_402_300_799_999_999),
         ("1970-01-01T00:00:01." + "0" * 100 + "Z", 1_000_000), ("1970-01-01T00:00:01." + "0" * 80 + "Z", 1_000_000),
     ],
 )  # fmt: skip
