@@ -112,3 +112,9 @@ def test_a_pin_of_a_rollout_that_is_over_is_no_evidence_of_another_one() -> None
     document = flag(other, pins={"ro_1": "drain", "ro_2": "live"})
     held = receipt(attempt="at_2")
     assert ask(document, talking(held)) == said("on", "SPLIT", rollout="ro_1", arm="candidate", pinned=held)
+
+
+def test_a_pinned_conversation_goes_back_to_the_baseline_of_its_rollout_whatever_stands_before_it() -> None:
+    document = flag(serve("mid", leaf("x", "exists")), rollout(**TALK), **LIVE)
+    assert ask(document, talking(receipt(), x=1), LEASE) == said("off", "STALE", rollout="ro_1")
+    assert ask(document, talking(None, x=1), LEASE) == said("mid", "TARGETING_MATCH")
