@@ -10,7 +10,7 @@ from rollout.telemetry import STREAMS
 from rollout_client.evaluation.ruleset import Heartbeat
 
 HUGE = 500_000
-"""Bytes. What is larger is not sent to every stream: a heartbeat names it, and whoever needs it asks for it."""
+"""Bytes. What is larger is not sent to those who hold a ruleset: a heartbeat names it, and they ask for it."""
 
 
 async def changes(
@@ -19,8 +19,8 @@ async def changes(
     """Events for a client that holds `tag` (None: nothing), until `life` seconds are over or the service closes.
 
     A heartbeat first and every `beat` seconds; a patch when the base is still known here, else the whole ruleset; for
-    a `HUGE` one a heartbeat, which names what it is time to fetch. It ends at the first heartbeat for which the key is
-    no longer admitted.
+    a `HUGE` one a heartbeat, if the client holds anything, which names what it is time to fetch. It ends at the first
+    heartbeat for which the key is no longer admitted.
     """
     ends = monotonic() + life
     STREAMS.inc()
@@ -31,8 +31,8 @@ async def changes(
             newest = hub.newest(environment)
             if newest is not None and newest.tag != tag:
                 patch = None if tag is None else hub.patch(environment, tag)
-                tag = newest.tag
-                if len(newest.body if patch is None else patch) > HUGE:
+                holds, tag = tag is not None, newest.tag
+                if holds and len(newest.body if patch is None else patch) > HUGE:
                     yield heartbeat(hub, environment)
                 else:
                     yield event("ruleset", newest.body, tag) if patch is None else event("patch", patch, tag)

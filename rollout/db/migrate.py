@@ -19,6 +19,8 @@ _LOCK = 7_261_846_029_311
 _WAIT = 30
 """Seconds that a server waits for another to be done with a SQLite file."""
 
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
 
 async def migrate(database: Database) -> None:
     """Upgrade to the newest schema; wholly or not at all.
@@ -57,8 +59,8 @@ async def _log_ahead(engine: AsyncEngine) -> None:
             try:
                 await raw.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr] # the driver's own connection
                 return
-            except sqlite3.OperationalError:
-                if time.monotonic() > until:
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > until:
                     raise
                 await asyncio.sleep(0.02)
 

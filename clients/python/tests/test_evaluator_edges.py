@@ -80,7 +80,7 @@ def test_a_condition_that_cannot_be_read_is_no_table_and_admits_nobody(when: dic
     [
         (flag(default_variant="gone"), 'flags.f.default_variant: there is no variant "gone"'),
         (flag(released="gone"), 'flags.f.released: there is no variant "gone"'),
-        (flag(overrides={"u": "gone"}), 'flags.f.overrides.u: there is no variant "gone"'),
+        (flag(overrides={"u": "gone"}), 'flags.f.overrides: there is no variant "gone"'),
         (flag({"kind": "serve", "variant": "gone"}), 'flags.f.rules[0].variant: there is no variant "gone"'),
         (flag(SPLIT, SPLIT | {"weights": [["on", 99_999]]}), "flags.f.rules[1].weights: widths"),
         (flag(SPLIT | {"weights": [["on", -1], ["off", 100_001]]}), "flags.f.rules[0].weights: widths"),

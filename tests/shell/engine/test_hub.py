@@ -66,7 +66,9 @@ async def test_what_is_huge_is_named_and_not_sent(database_url: str, monkeypatch
 
     async with lab(database_url) as service:
         await service.control.hub.refresh()
-        events = stream.changes(service.control.hub, "production", None, admitted, beat=LONG, life=LONG)
+        whole = stream.changes(service.control.hub, "production", None, admitted, beat=LONG, life=LONG)
+        assert [b"\nevent: ruleset\n" in await anext(whole) for _ in range(2)] == [False, True], "to whom holds none"
+        events = stream.changes(service.control.hub, "production", "0.older", admitted, beat=LONG, life=LONG)
         for _ in range(2):
             name, data = (await anext(events)).decode().splitlines()[:2]
             said = msgspec.json.decode(data.removeprefix("data: "), type=Heartbeat)

@@ -125,6 +125,8 @@ class Common(ABC):
 
     def status(self) -> Status:
         """Say what is served, how it arrives, and what was lost."""
+        if self._state == "closed":
+            self._folder.close()  # what others evaluated while it closed
         serving, vouched = self._served.current, self._served.vouched
         source: Source = "none" if serving is None else serving.source
         stream: Stream = (

@@ -60,9 +60,9 @@ class Delivery:
         self._heard: tuple[_Identity, float] | None = None
 
     async def poll(self, http: httpx.AsyncClient) -> None:
-        """Fetch now, and again at every interval while the stream is not open; never returns."""
+        """Fetch now, and again at every interval until the stream is open and something served; never returns."""
         while True:
-            if self.stream != "open":
+            if self.stream != "open" or self._known() is None:
                 await self._fetch(http)
             self._fetched.set()
             await asyncio.sleep(jittered(self._options.poll_interval))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rollout_client import native
@@ -61,13 +60,14 @@ class Folder:
         self._readers: dict[tuple[str, ...], tuple[Callable[[Context], Any], ...]] = {}
         self.units: dict[str, tuple[Callable[[Context], Any], ...]] = {}
         self._asked: frozenset[str] = frozenset()
+        self._ended: dict[tuple[str, Arm], Minute] = {}
         self._sealed: list[Attempts] = []
         self._compiled: CompiledRuleset | None = None
         self._closed = False
 
     def follow(self, compiled: CompiledRuleset) -> None:
         """Learn which metrics each attempt wants; one that is now folded otherwise closes what was folded before."""
-        from rollout_client.evaluation.targeting import reader  # here, for the first ruleset has had it imported
+        from rollout_client.evaluation.targeting import unit_reader  # here, for the first ruleset has had it imported
 
         running = {attempt: _measured(rule, compiled.metrics) for attempt, rule in compiled.attempts.items()}
         measured = {rule.rollout: running[attempt] for attempt, rule in compiled.attempts.items()}
@@ -84,12 +84,13 @@ class Folder:
         for flag, rules in compiled.splitting.items():
             names = tuple(dict.fromkeys(rule.unit or "targeting_key" for rule in rules))
             if names not in self._readers:
-                self._readers[names] = tuple(reader(name) for name in names)
+                self._readers[names] = tuple(unit_reader(name) for name in names)
             self.units[flag] = self._readers[names]
         with self._lock:
             if changed:
                 self._seal(0)
             self._metrics, self._measured = wanted, measured
+            self._ended = {where: ended for where, ended in self._ended.items() if where[0] in wanted}
             now_running = {attempt: rule.rollout for attempt, rule in compiled.attempts.items()}
             self._rollouts = {key: now_running.get(key) or self._rollouts[key] for key in wanted}
             self._asked = frozenset(name for metrics in wanted.values() for name in metrics) | compiled.metrics.keys()
@@ -106,7 +107,7 @@ class Folder:
         if evaluation.attempt is not None and evaluation.arm is not None:
             with self._lock:
                 minute = self._arm(evaluation.attempt, evaluation.arm).minute(evaluation.slot)
-                _increment(minute.started, cell_of(evaluation.unit))
+                minute.started[cell_of(evaluation.unit)] += 1
 
     def finish(self, evaluation: Evaluation, outcomes: Mapping[str, Any], automatic: Container[str]) -> None:
         """Record the outcomes of one attempt against the arm it was assigned to; `automatic` ones where asked for."""
@@ -127,7 +128,6 @@ class Folder:
     def observe(self, metric: str, value: Any, context: Context | None, receipt: Receipt | None, now: int) -> None:
         """Attribute one observation: to the receipt, else to what this process exposed the unit to, else to nothing."""
         with self._lock:
-            self.count()
             if self._closed:
                 self.dropped["observations"] += 1
             elif metric not in self._asked:
@@ -155,7 +155,7 @@ class Folder:
             self._closed = True
             for attempts in self.take(0):
                 exposures, observations = weigh(attempts)
-                self.dropped.update(exposures=exposures, observations=observations)
+                self.dropped += Counter(exposures=exposures, observations=observations)  # and nothing for none
 
     def take(self, now: int) -> list[Attempts]:
         """Return all increments since the last take, oldest first; both arms of an interval are in one of them."""
@@ -175,28 +175,33 @@ class Folder:
 
         What a signal handler takes meanwhile is counted by it.
         """
-        noted, flags, enter = self.noted, self._memory.flags, self._enter
+        noted = self.noted
         number = len(noted) if most is None else min(most, len(noted))
         self._unsent += number
         if self._unsent >= self._flush_after:
             self._ask()
-        with self._lock, suppress(IndexError):
+        with self._lock:
             for _ in range(number):
-                one = noted.popleft()
-                if one.__class__ is tuple:
-                    self._end(*one)
-                    continue
-                units = flags.get(one.flag)
-                minute = None if units is None else units.young.get(one.unit)
-                if (
-                    minute is not None
-                    and minute.open == one.slot
-                    and minute.attempt == one.attempt
-                    and minute.arm == one.arm
-                ):
-                    _increment(minute.exposures, cell_of(one.unit))
-                else:
-                    enter(one, minute)
+                try:
+                    one = noted.popleft()
+                except IndexError:
+                    return
+                try:
+                    self._count_one(one)
+                except Exception:  # whatever it was: the others are counted
+                    self.dropped["exposures"] += 1
+
+    def _count_one(self, one: Any) -> None:
+        if one.__class__ is tuple:
+            self._end(*one)
+            return
+        cell = cell_of(one.unit)
+        units = self._memory.flags.get(one.flag)
+        minute = None if units is None else units.young.get(one.unit)
+        if minute is not None and minute.open == one.slot and minute.attempt == one.attempt and minute.arm == one.arm:
+            minute.exposures[cell] += 1
+        else:
+            self._enter(one, minute)
 
     def _ask(self) -> None:
         """Ask for a flush, once until there is one."""
@@ -210,11 +215,11 @@ class Folder:
         tally = self._arm(attempt, evaluation.arm or "baseline")
         minute = tally.minute(evaluation.slot)
         cell, register, rank = cell_and_entry(unit)
-        _increment(minute.exposures, cell)
+        minute.exposures[cell] += 1
         if latest is None:
             latest = self._memory.find(flag, unit)
         if latest is None or latest.attempt != attempt:
-            _increment(minute.first, cell)
+            minute.first[cell] += 1
             tally.see(register, rank)
         self._memory.remember(flag, unit, minute)
         if len(tally.slots) > KEPT_SLOTS:
@@ -223,7 +228,11 @@ class Folder:
     def _end(self, flag: str, unit: str) -> None:
         minute = self._memory.find(flag, unit)
         if minute is not None and minute.slot != ENDED:
-            self._memory.remember(flag, unit, Minute(minute.attempt, minute.arm, ENDED))
+            where = minute.attempt, minute.arm
+            ended = self._ended.get(where)
+            if ended is None:
+                ended = self._ended[where] = Minute(*where, ENDED)
+            self._memory.remember(flag, unit, ended)
 
     def _seal(self, now: int) -> None:
         self.count()
@@ -258,6 +267,7 @@ class Folder:
         return [unit for unit in found if valid_unit(unit)]
 
     def _observe_context(self, metric: str, value: Any, context: Context, now: int) -> bool:
+        self.count()
         pinned = context.receipt
         honoured = pinned is not None and self._honours(pinned, context)
         believed = True
@@ -324,7 +334,3 @@ def _measured(rule: RolloutRule, metrics: Metrics) -> Metrics:
     if not rule.metrics:
         return _NOTHING
     return {name: metrics[name].measured(rule.frozen.get(name)) for name in rule.metrics if name in metrics}
-
-
-def _increment(counts: dict[int, int], cell: int) -> None:
-    counts[cell] = counts.get(cell, 0) + 1

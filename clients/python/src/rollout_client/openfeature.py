@@ -22,7 +22,7 @@ from openfeature.track import TrackingEventDetails
 
 from rollout_client.client import Client
 from rollout_client.evaluation.answer import Evaluation
-from rollout_client.evaluation.bucketing import unit_text
+from rollout_client.evaluation.bucketing import plain, unit_text
 from rollout_client.evaluation.context import NOBODY, Context
 
 __all__ = ["RamplineProvider"]
@@ -174,8 +174,9 @@ class RamplineProvider(AbstractProvider):
 
 def _context(asked: EvaluationContext) -> Context:
     context = _new(Context)  # what `Context(...)` does, but for the copy of the attributes, which are read and left
-    context._targeting_key = asked.targeting_key
-    context.unit = unit_text(asked.targeting_key)
+    unit = asked.targeting_key
+    context._targeting_key = unit if type(unit) is str else plain(unit)
+    context.unit = unit_text(unit)
     context.attributes = asked.attributes
     context.receipt = None
     return context

@@ -130,8 +130,10 @@ class Sender:
             self._queue(taken)
             return
         try:
-            await self._offload(self._queue, taken)  # to its end, even if this is cancelled: what was taken is queued
-        except RuntimeError:  # nobody to do it: the loop's executor is gone
+            await self._offload(self._queue, taken)
+        except RuntimeError as error:  # the loop's executor is gone
+            self._reporter.trouble("flush", f"evidence is encoded on the loop: {error}")
+        finally:  # cancelled, perhaps before anybody began: what was taken is queued here
             self._queue(taken)
 
     def _take(self) -> list[Attempts]:

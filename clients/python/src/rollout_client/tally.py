@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from rollout_client.evaluation.evidence import REGISTERS, ArmIncrement, MetricIncrement, SlotIncrement
@@ -54,9 +55,10 @@ class Minute:
         return taken
 
     def _empty(self) -> None:
-        self.exposures: dict[int, int] = {}
-        self.first: dict[int, int] = {}
-        self.started: dict[int, int] = {}
+        # Added to in one step, so that a signal handler which takes them comes before or after it, and not in between.
+        self.exposures: defaultdict[int, int] = defaultdict(int)
+        self.first: defaultdict[int, int] = defaultdict(int)
+        self.started: defaultdict[int, int] = defaultdict(int)
         self.metrics: dict[str, MetricIncrement] = {}
 
 

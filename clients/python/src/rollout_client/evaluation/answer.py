@@ -63,6 +63,9 @@ class Evaluation(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         """Without the unit: answers are logged, and users are not."""
+        return f"Evaluation({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same, for `rich`."""
         shown = ("flag", "value", "variant", "reason", "error", "revision", "rollout", "attempt", "arm")
-        said = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown if getattr(self, name) is not None)
-        return f"Evaluation({said})"
+        return [(name, getattr(self, name)) for name in shown if getattr(self, name) is not None]

@@ -5,7 +5,7 @@ A unit is hashed as it is written: NFC and NFD forms are two units, and nothing 
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import mmh3
 
@@ -76,6 +76,11 @@ def bucket_after(prefix: bytes, unit: str) -> int:
 def hashes_below(position: int) -> int:
     """Return how many hashes fall below a position: a hash is less than that if and only if its bucket is below."""
     return -(-(position << 32) // BUCKETS)
+
+
+def plain(value: Any) -> Any:
+    """Return a text as nothing more than a text: a subclass may compare, hash and print as it likes."""
+    return str.__str__(value) if isinstance(value, str) and type(value) is not str else value
 
 
 def unit_text(unit: object) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rollout_client.evaluation.bucketing import unit_text
+from rollout_client.evaluation.bucketing import plain, unit_text
 from rollout_client.evaluation.receipt import Receipt, decode_receipt
 
 
@@ -39,7 +39,7 @@ class Context:
 
     @targeting_key.setter
     def targeting_key(self, targeting_key: str | None) -> None:
-        self._targeting_key = targeting_key
+        self._targeting_key = targeting_key if type(targeting_key) is str else plain(targeting_key)
         self.unit = unit_text(targeting_key)  # once for all flags; empty when nobody can be randomised by it
 
     def __repr__(self) -> str:

@@ -35,7 +35,7 @@ from rollout_client.evaluation.ruleset import (
     RulesetMetric,
     Serve,
 )
-from rollout_client.evaluation.targeting import reader
+from rollout_client.evaluation.targeting import unit_reader
 
 __all__ = [
     "CompiledRuleset",
@@ -268,9 +268,9 @@ def _rollouts(key: str, flag: RulesetFlag) -> tuple[RolloutRule, ...]:
         raise RulesetError(f"flags.{key}.default_variant", missing(flag.default_variant))
     if flag.released is not None and flag.released not in variants:
         raise RulesetError(f"flags.{key}.released", missing(flag.released))
-    for unit, variant in flag.overrides.items() if flag.overrides else ():
+    for variant in flag.overrides.values() if flag.overrides else ():
         if variant not in variants:
-            raise RulesetError(f"flags.{key}.overrides.{unit}", missing(variant))
+            raise RulesetError(f"flags.{key}.overrides", missing(variant))  # without the unit: errors are logged
     for rule in flag.rules:
         if rule.__class__ is Serve and rule.variant in variants:
             continue  # so are most rules of many flags
@@ -314,7 +314,7 @@ def _after_override(site: Site, otherwise: _Answer) -> _Answer:
     """A unit is looked up by the targeting key and by every attribute that a rule of the flag randomises."""
     key, variants, overrides = site.key, site.flag.variants, site.flag.overrides
     units = dict.fromkeys(getattr(rule, "unit", None) or "targeting_key" for rule in site.flag.rules)
-    readers = [reader(name) for name in dict.fromkeys(("targeting_key", *units))]
+    readers = [unit_reader(name) for name in dict.fromkeys(("targeting_key", *units))]
 
     def override(context: Context, now: CompiledRuleset, lapsed: Lapsed, slot: int) -> Evaluation:
         for read in readers:

@@ -38,13 +38,17 @@ def decode(content: bytes, pause: Callable[[], object] | None = None) -> Ruleset
         UnicodeError: it is no text.
     """
     first, *lines = content.split(b"\n")
-    if len(lines) <= _SLICE or not first.endswith(_FLAGS):
+    if len(lines) <= _SLICE or not first.endswith(_FLAGS) or not lines[-1].startswith(b"}"):
         return _whole.decode(content)
     last = lines.pop()
     flags: dict[str, RulesetFlag] = {}
     try:
         for start in range(0, len(lines), _SLICE):
-            flags.update(_flags.decode(b"{%b}" % b"\n".join(lines[start : start + _SLICE]).removesuffix(b",")))
+            piece = b"\n".join(lines[start : start + _SLICE])
+            goes_on = start + _SLICE < len(lines)
+            if piece.endswith(b",") is not goes_on:
+                return _whole.decode(content)
+            flags.update(_flags.decode(b"{%b}" % (piece[:-1] if goes_on else piece)))
             if pause is not None:
                 pause()
         return msgspec.structs.replace(_whole.decode(first + last), flags=flags)

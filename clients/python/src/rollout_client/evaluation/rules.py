@@ -26,7 +26,7 @@ from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import BUCKETS, Arm, RolloutRule, Rule, RulesetCohort, RulesetFlag, Serve, Split
 from rollout_client.evaluation.straight import TABLE, Leaf, Leaves, rollout, split, straight
-from rollout_client.evaluation.targeting import compile_condition, reader, text_leaf
+from rollout_client.evaluation.targeting import UNIT_ATTRIBUTE, compile_condition, reader, text_leaf, unit_reader
 
 
 class Now(Protocol):
@@ -250,7 +250,7 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
 
 def _draw(rule: RolloutRule, flag: RulesetFlag) -> Callable[[Context, Arm], str | None]:
     """Return the function that gives the unit of a context when the rule puts it into an arm, else None."""
-    unit_of, prefix = reader("targeting_key" if rule.unit is None else rule.unit), _prefix(rule, flag)
+    unit_of, prefix = unit_reader(rule.unit or UNIT_ATTRIBUTE), _prefix(rule, flag)
 
     def draw(context: Context, arm: Arm) -> str | None:
         unit = unit_of(context)
@@ -269,7 +269,7 @@ def _is_pinned(receipt: Receipt, context: Context, pins: list[Read]) -> bool:
 
 def _unit_reader(unit: str | None) -> Read | None:
     """Return the reader of what is randomised, None for the targeting key, which is read without a call."""
-    return None if unit is None else reader(unit)
+    return None if unit is None else unit_reader(unit)
 
 
 def _prefix(rule: Split | RolloutRule, flag: RulesetFlag) -> bytes:

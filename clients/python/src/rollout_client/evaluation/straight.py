@@ -22,7 +22,7 @@ Leaf = tuple[str, frozenset[str], Callable[[Any], bool], Callable[..., Evaluatio
 Leaves = tuple[Leaf, ...]
 
 _MOST = 8
-"""Leaves in one function; what is more goes on in the next."""
+"""Leaves in one function; what is more is in others."""
 _ALWAYS = {"Evaluation": Evaluation, "unit_text": unit_text,
            "bisect_right": bisect_right, "digest": mmh3_32_uintdigest}  # fmt: skip
 
@@ -34,6 +34,8 @@ _LEAF = """
 TABLE = """
         return otherwise(context, now, lapsed, slot)"""
 """The end of a table: `otherwise` answers."""
+_NEXT = """
+        return none"""
 
 _UNIT = """
         unit = context.unit
@@ -97,9 +99,25 @@ def straight(leaves: Leaves, text: str, **bound: Any) -> Callable[..., Evaluatio
         bound: the values of the names in the text.
     """
     if len(leaves) > _MOST:
-        return straight(leaves[:_MOST], TABLE, otherwise=straight(leaves[_MOST:], text, **bound))
+        parts_of = [straight(leaves[at : at + _MOST], _NEXT, none=None) for at in range(0, len(leaves), _MOST)]
+        return _one_after_another(tuple(parts_of), straight((), text, **bound))
     parts = (part for leaf in leaves for part in leaf)
     return _maker(len(leaves), text, tuple(bound))(*parts, *bound.values())
+
+
+def _one_after_another(
+    tables: tuple[Callable[..., Any], ...], otherwise: Callable[..., Evaluation]
+) -> Callable[..., Evaluation]:
+    """Return the function that asks tables without an end in turn; one within the other, many would be too deep."""
+
+    def answer(context: Any, now: Any, lapsed: Any, slot: int) -> Evaluation:
+        for table in tables:
+            found: Evaluation | None = table(context, now, lapsed, slot)
+            if found is not None:
+                return found
+        return otherwise(context, now, lapsed, slot)
+
+    return answer
 
 
 @cache

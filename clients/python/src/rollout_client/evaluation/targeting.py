@@ -53,6 +53,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from rollout_client.evaluation.bucketing import plain
 from rollout_client.evaluation.condition import DEEPEST, Condition, forms
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.operators import OPERATORS, Operator, Test, comparable
@@ -141,6 +142,14 @@ def reader(attribute: str) -> Callable[[Context], Any]:
     return nested
 
 
+def unit_reader(attribute: str) -> Callable[[Context], Any]:
+    """Return the function that reads who is randomised: a text is nothing more than a text."""
+    if attribute == UNIT_ATTRIBUTE:
+        return reader(attribute)
+    read = reader(attribute)
+    return lambda context: plain(read(context))
+
+
 def cohort_names(condition: Condition) -> list[str]:
     """Return the cohorts a condition names, in order."""
     named: list[str] = []
@@ -184,7 +193,7 @@ class _Compiler:
         cohort = self._cohorts[name]
         when = None if cohort.when is None else self.compile(cohort.when, depth + 1, (*inside, name))
         units = frozenset(cohort.units)
-        read = None if self._unit is None else reader(self._unit)
+        read = None if self._unit is None else unit_reader(self._unit)
 
         def member(context: Context) -> bool:
             key: Any = context.targeting_key
