@@ -238,8 +238,8 @@ def forks(chosen: Iterable[Mutant | None], processes: int) -> Iterator[tuple[Mut
         if not waiting or len(running) == processes:
             ended, status = os.wait()
             code = os.waitstatus_to_exitcode(status)
-            if code == pytest.ExitCode.INTERNAL_ERROR:
-                raise RuntimeError(f"no test could run on {running[ended]}")
+            if code == pytest.ExitCode.INTERNAL_ERROR or (code and running[ended] is None):
+                raise RuntimeError(f"the tests cannot say anything of {running[ended] or 'the evaluator as it is'}")
             yield running.pop(ended), code == 0
             continue
         mutant = waiting.pop()
@@ -270,6 +270,8 @@ class Tests:
         code = pytest.main([*options, *TESTS], [self])
         if self._forked:
             os._exit(code)
+        if code == pytest.ExitCode.INTERNAL_ERROR:
+            raise SystemExit(2)
 
     def pytest_configure(self) -> None:
         """Let the tests be the same for each mutant, and fail at once."""
@@ -295,8 +297,8 @@ class Tests:
                 if mutant is not None:
                     swap(mutant, functions)
                 return None
-            self.outcomes.append((mutant, passed))
             tell(mutant, passed)
+            self.outcomes.append((mutant, passed))
         return None if self._forked else True
 
 
@@ -334,22 +336,18 @@ def tell(mutant: Mutant | None, passed: bool) -> None:
 
 
 def judge(chosen: list[Mutant], processes: int) -> Iterator[tuple[Mutant, bool]]:
-    """Yield each mutant and whether the tests passed on it."""
-    for mutant, passed in forks([each for each in chosen if each.where != "function"], processes):
-        assert mutant is not None
+    """Yield each mutant and whether the tests passed on it; those of functions last, when all is imported."""
+    outcomes: list[tuple[Mutant | None, bool]] = []
+    for mutant, passed in forks([None, *(each for each in chosen if each.where != "function")], processes):
         if passed is None:
-            imported(mutant)
+            if mutant is not None:
+                imported(mutant)
             Tests().run()
-        else:
-            tell(mutant, passed)
-            yield mutant, passed
+        tell(mutant, bool(passed))
+        outcomes.append((mutant, bool(passed)))
     tests = Tests([None, *(each for each in chosen if each.where == "function")], processes)
     tests.run()
-    for each, passed in tests.outcomes:
-        if each is not None:
-            yield each, passed
-        elif not passed:
-            raise SystemExit("The tests fail without a mutation.")
+    yield from ((mutant, passed) for mutant, passed in [*outcomes, *tests.outcomes] if mutant is not None)
 
 
 def main() -> int:
