@@ -251,6 +251,27 @@ def test_a_flag_killed_here_serves_its_default_whatever_the_service_says(
     assert (answer.variant, answer.reason, answer.attempt) == ("v7", "DISABLED", None)
 
 
+def test_a_file_kills_flags_as_long_as_it_names_them(
+    connect: Connect, service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "killed"
+    file.write_text(f"# since the outage of last night\nother, {FLAG}  # ann\n")
+    monkeypatch.setenv("RAMPLINE_KILL_FILE", str(file))
+    client = connect()
+    assert client.wait_ready(5)
+    assert client.evaluate(FLAG, Context("user-1")).reason == "DISABLED"
+    service.serve(document(revision=2))
+    eventually(lambda: client.status().revision == 2)
+    assert variant(client) == "v7", "whatever the service says"
+    file.write_bytes(b"\xff")
+    eventually(lambda: "cannot be read" in (client.status().last_error or ""))
+    assert variant(client) == "v7", "a damaged file brings nothing back"
+    file.unlink()
+    eventually(lambda: variant(client) == "v8")
+    file.write_text(FLAG)
+    eventually(lambda: client.evaluate(FLAG, Context("user-1")).reason == "DISABLED")
+
+
 def test_a_lease_lapses_when_nobody_vouches_and_returns_when_somebody_does(service: Service, connect: Connect) -> None:
     service.serve(document(revision=2, lease_ms=400))
     client = connect()

@@ -12,8 +12,9 @@ from typing import Any, Self
 from rollout_client.acalls import go
 from rollout_client.attempt import Attempt
 from rollout_client.background import Parts
-from rollout_client.common import Common, killed_here
+from rollout_client.common import Common
 from rollout_client.evaluation.context import Context
+from rollout_client.killing import killed_here
 from rollout_client.onloop import OnLoop
 from rollout_client.walk import Course, begin
 

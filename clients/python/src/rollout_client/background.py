@@ -17,6 +17,7 @@ import msgspec
 from rollout_client import native
 from rollout_client.alerting import Alerts
 from rollout_client.fold import Folder
+from rollout_client.killing import KillFile
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Stream, explain
 from rollout_client.served import Served
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _LOOK_AT_LEASES = 1.0
 _KEEP_ON_DISK = 1.0
+_LOOK_AT_KILLS = 1.0
 _END_TASKS = 1.0
 _ASIDE = 0.005
 """Seconds that a new thread stands aside, so that the imports it begins with do not hold up the first answer."""
@@ -80,6 +82,7 @@ class Background:
         self._sender: Sender | None = None
         self._sockets: list[Any] = []
         self._cache: Cache | None = None
+        self._kills = KillFile(parts.options.kill_file, parts.reporter)
         self._unsaved = False
         self._ended = False
 
@@ -217,6 +220,7 @@ class Background:
 
     def _read_disk(self) -> None:
         parts = self._parts
+        parts.served.kill(self._kills.killed())
         if parts.served.current is None or parts.served.current.source == "bootstrap":
             kept = None if self._cache is None else self._cache.load()
             if kept is not None and parts.served.adopt(kept, "disk"):
@@ -255,6 +259,7 @@ class Background:
                     "alerting": lambda: parts.alerts.run(http, alarm, batch_of(*parts.identity)),
                     "leases": lambda: self._watch_leases(moved),
                     "keeping": self._keep_on_disk,
+                    "killing": self._watch_kills,
                 }.items()
             ]
             await self._until_stopped(stop)
@@ -297,6 +302,18 @@ class Background:
             except Exception as error:
                 self._parts.reporter.trouble(f"task-{name}", f"{name} failed: {explain(error)}")
             await asyncio.sleep(1.0)
+
+    async def _watch_kills(self) -> None:
+        import asyncio
+
+        while self._kills.path:
+            killed = await self._offload(self._kills.killed)
+            if killed != self._parts.served.killed:
+                self._parts.served.kill(killed)
+                self._parts.changed()
+                self._parts.reporter.news("killed", f"killed in this process: {', '.join(sorted(killed)) or 'nothing'}")
+            await asyncio.sleep(_LOOK_AT_KILLS)
+        await asyncio.Event().wait()
 
     async def _watch_leases(self, moved: asyncio.Event) -> None:
         import asyncio

@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rollout_client.background import Background, Parts
-from rollout_client.common import KILL_VARIABLE, Common, killed_here
+from rollout_client.common import Common
 from rollout_client.evaluation.context import Context
+from rollout_client.killing import killed_here
 
 if TYPE_CHECKING:
     from rollout_client.calls import Calls
 
-__all__ = ["KILL_VARIABLE", "Client"]
+__all__ = ["Client"]
 
 
 class Client(Common):

@@ -17,6 +17,7 @@ from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.context import NOBODY, Context
 from rollout_client.evaluation.receipt import Receipt, decode_receipt
 from rollout_client.fold import Folder
+from rollout_client.killing import killed_here
 from rollout_client.options import Options
 from rollout_client.report import Reporter, Source, Status, Stream
 from rollout_client.served import Served
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from rollout_client.attempt import Attempt
     from rollout_client.bootstrap import Bootstrap
     from rollout_client.toolkit import Toolkit
-
-KILL_VARIABLE = "RAMPLINE_KILL"
-"""Flags that are killed in this process, separated by commas, whatever the service says."""
 
 
 class Common(ABC):
@@ -216,9 +214,3 @@ class Common(ABC):
 
     def _warn(self) -> None:
         self._background.warn()
-
-
-def killed_here() -> frozenset[str]:
-    """Return the flags that are killed in this process."""
-    names = (name.strip() for name in os.environ.get(KILL_VARIABLE, "").split(","))
-    return frozenset(name for name in names if name)

@@ -26,6 +26,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     nothing else handles that signal. `spool_dir` is a folder for what could not be sent by then, at most `spool_bytes`
     of it; the next process that has the same folder sends it.
 
+    `kill_file` names flags that are killed in this process; it is read again every second.
+
     `breaker` says when circuit breakers open (None: there are none), and `on_alert` is told when one did, in the thread
     of the call that failed, so it must return at once. `prices` turns tokens into `cost_usd`. `classify` and
     `classify_response` say why a call failed; they take the place of `rollout_client.classify` and
@@ -47,6 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     handle_sigterm: bool = True
     spool_dir: str | os.PathLike[str] | None = None
     spool_bytes: int = 8_000_000
+    kill_file: str | os.PathLike[str] | None = None
     breaker: BreakerOptions | None = BreakerOptions()
     on_alert: Callable[[Alert], object] | None = None
     prices: Prices | None = None
