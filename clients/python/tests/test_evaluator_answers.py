@@ -209,6 +209,36 @@ def test_the_cohort_of_a_rule_lists_its_unit_where_the_rule_randomises_one() -> 
     assert ask(document, Context("u", account="a-1"), cohorts=cohorts).variant == "off"
 
 
+class Odd(str):
+    """A text that compares, hashes and prints as it likes."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __str__(self) -> str:
+        return "somebody else"
+
+
+@pytest.mark.parametrize("unit", [None, "account"])
+def test_a_unit_is_nothing_more_than_its_text(unit: str | None) -> None:
+    def asked(who: str) -> Context:
+        return Context("u", account=who) if unit else Context(who)
+
+    cohorts = {"c": {"units": ["listed"]}}
+    document = flag(rollout(unit=unit, when={"cohort": "c"}, threshold=BUCKETS), rollout(unit=unit, attempt="at_2"))
+    for who in ("listed", "user-1", LOWEST, HIGHEST):
+        answer = ask(document, asked(Odd(who)), cohorts=cohorts)
+        assert answer == ask(document, asked(who), cohorts=cohorts)
+        assert type(answer.unit) is str
+        named = document | {"overrides": {who: "mid"}}
+        assert ask(named, asked(Odd(who)), cohorts=cohorts) == said("mid", "TARGETING_MATCH")
+
+
 def test_a_kill_a_missing_flag_and_a_flag_without_rules_say_no_more_than_they_must() -> None:
     assert ask(flag(rollout(), killed=True, released="on"), Context("u")) == said("off", "DISABLED")
     assert ask(flag(), NOBODY) == said("off", "STATIC")
