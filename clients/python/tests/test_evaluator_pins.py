@@ -118,3 +118,10 @@ def test_a_pinned_conversation_goes_back_to_the_baseline_of_its_rollout_whatever
     document = flag(serve("mid", leaf("x", "exists")), rollout(**TALK), **LIVE)
     assert ask(document, talking(receipt(), x=1), LEASE) == said("off", "STALE", rollout="ro_1")
     assert ask(document, talking(None, x=1), LEASE) == said("mid", "TARGETING_MATCH")
+
+
+def test_a_receipt_counts_for_an_attempt_of_its_own_rollout_only() -> None:
+    other = rollout(**TALK, rollout="ro_2", attempt="at_2", candidate="mid")
+    document = flag(rollout(**TALK), other, pins={"ro_1": "live", "ro_2": "live"})
+    forged = receipt(attempt="at_2")
+    assert ask(document, talking(forged)) == said("on", "SPLIT", rollout="ro_1", arm="candidate", pinned=forged)

@@ -133,7 +133,7 @@ class CompiledRuleset:
         answer = self.answers.get(flag)
         if answer is None:
             spec = self.flags[flag]
-            site = Site(flag, spec, self.ruleset.cohorts, f"flags.{flag}")
+            site = Site(flag, spec, self.ruleset.cohorts)
             answer = self.answers[flag] = _compile(site, spec.killed or flag in self.killed)
         return answer
 

@@ -61,7 +61,6 @@ class Site(NamedTuple):
     key: str
     flag: RulesetFlag
     cohorts: Mapping[str, RulesetCohort]
-    path: str
 
     def when(self, rule: Rule) -> Callable[[Context], bool] | None:
         """Return the compiled condition of a rule, None for everyone."""
@@ -224,7 +223,11 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
     """
     key, flag = site.key, site.flag
     rules = {rule.rollout: rule for rule in reversed(flag.rules) if isinstance(rule, RolloutRule)}
-    draws = {rule.attempt: _draw(rule, flag) for rule in flag.rules if isinstance(rule, RolloutRule) and rule.attempt}
+    draws = {
+        (rule.rollout, rule.attempt): _draw(rule, flag)
+        for rule in flag.rules
+        if isinstance(rule, RolloutRule) and rule.attempt
+    }
     pins = [_text_reader(name) for name in dict.fromkeys(r.pin for r in rules.values() if r.pin is not None)]
 
     def pinned(receipt: Receipt, context: Context, now: Now, lapsed: Lapsed, slot: int) -> Evaluation | None:
@@ -238,7 +241,7 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
         value, revision, arm = flag.variants[variant], now.revision, receipt.arm
         if rule is not None and rule.lease_ms is not None and rule.lease_ms in lapsed:
             return Evaluation(flag.variants[rule.baseline], rule.baseline, "STALE", None, revision, key, rollout)
-        draw = None if rule is None or None in lapsed else draws.get(receipt.attempt)
+        draw = None if rule is None or None in lapsed else draws.get((rollout, receipt.attempt))
         unit = None if draw is None else draw(context, arm)
         if unit is not None and cell(unit) == receipt.cell:
             whose = receipt.attempt, arm, receipt.environment, unit, slot, receipt.pin
