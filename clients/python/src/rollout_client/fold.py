@@ -47,7 +47,7 @@ class Folder:
         self._lock = native.rlock()
         self._wake = wake
         self._flush_after = options.flush_exposures
-        self._unsent = 0
+        self.unsent = 0
         self._asked_for = False
         self.together = min(_MOST, options.flush_exposures)
         self.noted: deque[Any] = deque()
@@ -177,8 +177,8 @@ class Folder:
         """
         noted = self.noted
         number = len(noted) if most is None else min(most, len(noted))
-        self._unsent += number
-        if self._unsent >= self._flush_after:
+        self.unsent += number
+        if self.unsent >= self._flush_after:
             self._ask()
         with self._lock:
             for _ in range(number):
@@ -236,7 +236,7 @@ class Folder:
 
     def _seal(self, now: int) -> None:
         self.count()
-        self._unsent, self._asked_for = 0, False
+        self.unsent, self._asked_for = 0, False
         for tallies, kept in ((self._tallies, self._metrics.keys()), (self._strays, ())):
             attempts: Attempts = {}
             for attempt, arms in list(tallies.items()):
@@ -326,6 +326,7 @@ class Folder:
             self.dropped["bad_value"] += 1
             return
         add(tally.minute(slot).metric(name), cell, numbers, bucket)
+        self.unsent += 1
         self._make_room(tally)
 
 

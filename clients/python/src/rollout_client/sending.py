@@ -31,7 +31,7 @@ WAITING = 4
 TOGETHER, TURNS = 250, 200
 """Exposures that are counted, in half a millisecond, before others on the loop, or other threads, go on."""
 LARGE = 2_000
-"""Numbers, by cell, that are encoded and compressed in about two milliseconds, from which on that is done aside."""
+"""Exposures and outcomes that are encoded and compressed in two milliseconds at most, beyond which it is done aside."""
 LET_PASS, GIVE_UP = 3, 20
 """Failures of the service at one batch after which the others pass it, and after which it is dropped."""
 LOOK_AT_SPOOL = 60.0
@@ -66,7 +66,7 @@ class Sender:
         self._options = options
         self._reporter = reporter
         self._reported: Counter[str] = Counter()
-        self._queueing = native.lock()
+        self._collecting = native.lock()
         self._failures = 0
         self._failed_at: Counter[str] = Counter()
 
@@ -83,20 +83,17 @@ class Sender:
                 async with asyncio.timeout(self._options.flush_interval):
                     await woken.wait()
             woken.clear()
-            for _ in range(TURNS):
-                if len(self._folder.noted) < TOGETHER:
-                    break
-                self._folder.count(TOGETHER)
-                await asyncio.sleep(0)
             if len(self.pending) < WAITING:
                 await self._collect()
+            else:
+                await self._offload(self._count)
             while self.pending and loop.time() >= not_before:
                 not_before = loop.time() + await self._send(http)
 
     async def finish(self, http: httpx.AsyncClient, deadline: float) -> None:
         """Send what is left before `deadline` (loop time)."""
         loop = asyncio.get_running_loop()
-        self._queue(self._take())
+        self.collect()
         self._failures = 0
         while self.pending and loop.time() < deadline:
             try:
@@ -124,28 +121,33 @@ class Sender:
             self._spool.leave()
 
     async def _collect(self) -> None:
-        """Take what was folded and queue it, aside if that takes long."""
-        taken = self._take()
-        if sum(map(size, taken)) < LARGE:
-            self._queue(taken)
+        """Collect, aside if that takes long. What nobody began to collect before this was cancelled is still folded."""
+        if self._folder.unsent + len(self._folder.noted) < LARGE:
+            self.collect()
             return
         try:
-            await self._offload(self._queue, taken)
+            await self._offload(self.collect)
         except RuntimeError as error:  # the loop's executor is gone
             self._reporter.trouble("flush", f"evidence is encoded on the loop: {error}")
-        finally:  # cancelled, perhaps before anybody began: what was taken is queued here
-            self._queue(taken)
+            self.collect()
 
-    def _take(self) -> list[Attempts]:
-        return self._folder.take(int(self._options.clock() // 60))
+    def _count(self) -> None:
+        """Count what was noted, a little at a time."""
+        for _ in range(TURNS):
+            if len(self._folder.noted) < TOGETHER:
+                return
+            self._folder.count(TOGETHER)
+            native.pause()
 
-    def _queue(self, taken: list[Attempts]) -> None:
-        """Encode and queue; the oldest batches give way, counted, when the queue is full."""
-        with self._queueing:
-            while taken:
-                attempts = taken.pop(0)
+    def collect(self) -> None:
+        """Take what was folded, encode and queue it; the oldest batches give way, counted, when the queue is full."""
+        with self._collecting:
+            self._count()
+            for attempts in self._folder.take(int(self._options.clock() // 60)):
+                native.pause()
                 for piece in fit(attempts, self._options.batch_bytes):
                     self.pending.append(self._encode(piece))
+                    native.pause()
             while len(self.pending) > self._options.pending_batches:
                 self._lose(self.pending.popleft())
 
@@ -261,12 +263,6 @@ def fit(attempts: Attempts, limit: int) -> Iterator[Attempts]:
     [(attempt, arms)] = attempts.items()
     yield from fit({attempt: {arm: _part(i, 0, middle, i.sketch) for arm, i in arms.items()}}, limit)
     yield from fit({attempt: {arm: _part(i, middle, slots[-1] + 1, []) for arm, i in arms.items()}}, limit)
-
-
-def size(attempts: Attempts) -> int:
-    """Return how many numbers by cell some increments hold."""
-    slots = [slot for arms in attempts.values() for arm in arms.values() for slot in arm.slots.values()]
-    return sum(len(slot.exposures) + sum(len(metric.cells) for metric in slot.metrics.values()) for slot in slots)
 
 
 def _part(increment: ArmIncrement, start: int, end: int, sketch: list[tuple[int, int]]) -> ArmIncrement:

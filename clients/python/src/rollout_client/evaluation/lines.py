@@ -37,20 +37,30 @@ def decode(content: bytes, pause: Callable[[], object] | None = None) -> Ruleset
         msgspec.DecodeError: it is none.
         UnicodeError: it is no text.
     """
-    first, *lines = content.split(b"\n")
-    if len(lines) <= _SLICE or not first.endswith(_FLAGS) or not lines[-1].startswith(b"}"):
+    first, last = content.find(b"\n"), content.rfind(b"\n")
+    if not content[: max(first, 0)].endswith(_FLAGS) or not content.startswith(b"}", last + 1):
         return _whole.decode(content)
-    last = lines.pop()
     flags: dict[str, RulesetFlag] = {}
     try:
-        for start in range(0, len(lines), _SLICE):
-            piece = b"\n".join(lines[start : start + _SLICE])
-            goes_on = start + _SLICE < len(lines)
-            if piece.endswith(b",") is not goes_on:
+        at = first
+        while at < last:
+            end = _after_lines(content, at, last)
+            piece = content[at + 1 : end]
+            if piece.endswith(b",") is not (end < last):
                 return _whole.decode(content)
-            flags.update(_flags.decode(b"{%b}" % (piece[:-1] if goes_on else piece)))
+            flags.update(_flags.decode(b"{%b}" % piece.removesuffix(b",")))
+            at = end
             if pause is not None:
                 pause()
-        return msgspec.structs.replace(_whole.decode(first + last), flags=flags)
+        return msgspec.structs.replace(_whole.decode(content[:first] + content[last:]), flags=flags)
     except msgspec.DecodeError:  # other line breaks; or a fault, and the whole says where
         return _whole.decode(content)
+
+
+def _after_lines(content: bytes, at: int, last: int) -> int:
+    """Return the line break that is so many lines after another, or the last one."""
+    for _ in range(_SLICE):
+        at = content.find(b"\n", at + 1, last)
+        if at < 0:
+            return last
+    return at
