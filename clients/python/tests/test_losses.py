@@ -163,3 +163,28 @@ def test_what_is_observed_after_the_close_is_counted_as_dropped(service: Service
         attempt.record(thumbs_down=True)
     client.observe("thumbs_down", True, receipt=answer.receipt)
     assert client.status().dropped == {"observations": 2}
+
+
+def test_what_is_observed_before_the_first_ruleset_waits_for_it(service: Service, connect: Connect) -> None:
+    receipt = encode_receipt(RECEIPT)
+    whole, service.body = service.body, None
+    client = connect()
+    client.observe("thumbs_down", True, receipt=receipt)
+    client.observe("thumbs_down", True, Context("user-1"))
+    assert not client.status().dropped
+    service.body = whole
+    assert client.wait_ready(5)
+    client.observe("thumbs_down", True, receipt=receipt)
+    client.close()
+    assert service.measured("thumbs_down") == {(RECEIPT.attempt, RECEIPT.arm): [2, 2]}
+    assert client.status().dropped == {"no_exposure": 1}
+
+
+def test_what_waits_for_a_ruleset_that_never_comes_is_counted_as_dropped(service: Service, connect: Connect) -> None:
+    service.body = None
+    client = connect()
+    for _ in range(1_003):
+        client.observe("thumbs_down", True, receipt=encode_receipt(RECEIPT))
+    client.close()
+    dropped = client.status().dropped
+    assert (dropped["observations"], sum(dropped.values())) == (1_000, 1_003)

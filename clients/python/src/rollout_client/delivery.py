@@ -27,6 +27,7 @@ LARGE = 32_000
 """Bytes of a document, decoded and compiled in some milliseconds, from which on that is done aside."""
 HUGE = 500_000
 """Bytes of an event, decoded in three milliseconds, from which on the ruleset is fetched instead: it comes in lines."""
+_LONGEST_DETAIL = 300
 _PATIENCE = 2.0
 """Seconds the stream waits for the first fetch, so that one of them brings the ruleset and not both."""
 
@@ -102,7 +103,7 @@ class Delivery:
                 if ruleset is not None and not (overtaken and now is not None and ruleset.revision <= now[1]):
                     await self._adopt(ruleset, _age(answer), heard, _opaque(answer.headers.get("ETag", "")))
         else:
-            self._refuse("ruleset", answer.status_code)
+            self._refuse("ruleset", answer.status_code, answer.content)
 
     async def _listen(self, http: httpx.AsyncClient) -> bool:
         """Follow one stream to its end; return whether it was open."""
@@ -114,7 +115,7 @@ class Delivery:
         try:
             async with aconnect_sse(http, "GET", "/sdk/v1/stream", headers=headers, timeout=timeout) as source:
                 if source.response.status_code != 200:
-                    self._refuse("stream", source.response.status_code)
+                    self._refuse("stream", source.response.status_code, await source.response.aread())
                     return False
                 async for event in source.aiter_sse():
                     opened = True
@@ -203,17 +204,27 @@ class Delivery:
             self._reporter.trouble("document", f"the service sent no {kind.__name__.lower()}: {error}")
             return None
 
-    def _refuse(self, what: str, status: int) -> None:
+    def _refuse(self, what: str, status: int, body: bytes) -> None:
         advice: dict[int, str] = {
-            401: "; check the key",
-            403: '; the key needs the scope "sdk:read"',
-            404: "; check the address and the environment",
+            401: "check the key",
+            403: 'the key needs the scope "sdk:read" for the environment',
+            404: "check the address and the environment",
         }
-        self._reporter.trouble(f"{what}-{status}", f"the {what} was answered with {status}{advice.get(status, '')}")
+        said = _detail(body) or advice.get(status, "it says no more")
+        self._reporter.trouble(f"{what}-{status}", f"the {what} was answered with {status}: {said}")
 
 
 def _decode(content: bytes, kind: type[Any]) -> Any:
     return lines.decode(content, pause) if kind is Ruleset else msgspec.json.decode(content, type=kind)
+
+
+def _detail(body: bytes) -> str:
+    """Return what a problem document says (RFC 9457), nothing for any other answer."""
+    try:
+        problem = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    return str(problem.get("detail", ""))[:_LONGEST_DETAIL]
 
 
 def _opaque(etag: str) -> str:

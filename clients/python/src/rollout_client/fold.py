@@ -31,6 +31,8 @@ _MOST = 16_384
 """Exposures that wait at most to be counted. The client counts at each flush, and before that whoever asks for counts;
 beyond this many, whoever exposes counts some."""
 _SLICE = 256
+_EARLY = 1_000
+"""Observations that wait for the first ruleset, which says how they are measured."""
 _FORMER = 256
 """Attempts that are not in the ruleset any more, whose metrics are kept for late outcomes."""
 
@@ -62,6 +64,7 @@ class Folder:
         self._asked: frozenset[str] = frozenset()
         self._ended: dict[tuple[str, Arm], Minute] = {}
         self._sealed: list[Attempts] = []
+        self._early: list[tuple[str, Any, Context | None, Receipt | None, int]] = []
         self._compiled: CompiledRuleset | None = None
         self._closed = False
 
@@ -93,8 +96,14 @@ class Folder:
             self._ended = {where: ended for where, ended in self._ended.items() if where[0] in wanted}
             now_running = {attempt: rule.rollout for attempt, rule in compiled.attempts.items()}
             self._rollouts = {key: now_running.get(key) or self._rollouts[key] for key in wanted}
+            early, self._early = self._early, []
             self._asked = frozenset(name for metrics in wanted.values() for name in metrics) | compiled.metrics.keys()
             self._compiled = compiled
+            for observed in early:
+                try:
+                    self.observe(*observed)
+                except Exception:  # as `Client.observe`, which is not there to catch it
+                    self.dropped["bad_value"] += 1
 
     def end(self, flag: str, context: Context) -> None:
         """End the unit's exposure: it was answered by something that is no evidence, and so is what it does next."""
@@ -130,6 +139,8 @@ class Folder:
         with self._lock:
             if self._closed:
                 self.dropped["observations"] += 1
+            elif self._compiled is None and len(self._early) < _EARLY:
+                self._early.append((metric, value, context, receipt, now))
             elif metric not in self._asked:
                 self.dropped["unused"] += 1
             elif receipt is not None:
@@ -153,6 +164,8 @@ class Folder:
         """Nobody takes any more: what is observed from now on is dropped, counted, and so is what still waits."""
         with self._lock:
             self._closed = True
+            self.dropped += Counter(observations=len(self._early))
+            self._early = []
             for attempts in self.take(0):
                 exposures, observations = weigh(attempts)
                 self.dropped += Counter(exposures=exposures, observations=observations)  # and nothing for none

@@ -46,8 +46,9 @@ class RamplineProvider(AbstractProvider):
 
     Args:
         client: started by `initialize` if it was not, and closed by `shutdown` only then.
-        wait: seconds that `initialize` may wait for the service's ruleset. With 0 it never does: the answers meanwhile
-            come from the cache, the bootstrap and the defaults.
+        wait: seconds that `initialize` may wait for the service's ruleset; set the provider with
+            `api.set_provider_and_wait` then. With 0 it never does: the answers meanwhile come from the cache, the
+            bootstrap and the defaults.
     """
 
     def __init__(self, client: Client, *, wait: float = 0.0) -> None:
