@@ -14,6 +14,7 @@ from rollout.api.wording import worded
 from rollout.domain.cohort import Cohort
 from rollout.domain.document import key_problems
 from rollout.domain.environment import Environment
+from rollout.domain.expectation import Expectation
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
 from rollout.domain.plan import Plan, RolloutDocument
@@ -30,6 +31,7 @@ KINDS: dict[str, type[Any]] = {
     "Flag": Flag,
     "Plan": Plan,
     "Rollout": RolloutDocument,
+    "Expectation": Expectation,
     **dict.fromkeys(METRICS, Metric),
 }
 
@@ -83,7 +85,16 @@ _Loader.add_constructor(_INT, _integer)
 
 
 def read(paths: Iterable[Path]) -> list[Authored]:
-    """Every document of the files, in the order in which they can be saved.
+    """Every document of the files that can be saved, in the order in which they can; no expectation is.
+
+    Raises:
+        BadFile: a file, a kind or a field is wrong.
+    """
+    return ordered([each for each in read_all(paths) if not isinstance(each, Expectation)])
+
+
+def read_all(paths: Iterable[Path]) -> list[Authored | Expectation]:
+    """Every document of the files.
 
     Raises:
         BadFile: a file, a kind or a field is wrong.
@@ -91,11 +102,13 @@ def read(paths: Iterable[Path]) -> list[Authored]:
     found = [document for path in paths for document in _documents(path)]
     seen: set[tuple[type[Any], str]] = set()
     for document in found:
-        name = (type(document), "" if isinstance(document, RolloutDocument) else document.key)
-        if name in seen and not isinstance(document, RolloutDocument):
+        if isinstance(document, RolloutDocument | Expectation):
+            continue
+        name = (type(document), document.key)
+        if name in seen:
             raise BadFile(f"{name[0].__name__} {name[1]!r} is there twice; keep one of them")
         seen.add(name)
-    return ordered(found)
+    return found
 
 
 def ordered(found: Sequence[Authored]) -> list[Authored]:
@@ -107,7 +120,7 @@ def ordered(found: Sequence[Authored]) -> list[Authored]:
     return result
 
 
-def _documents(path: Path) -> list[Authored]:
+def _documents(path: Path) -> list[Authored | Expectation]:
     try:
         text = path.read_text(encoding="utf-8")
         raw = [each for each in yaml.load_all(text, Loader=_Loader) if each is not None]
@@ -123,17 +136,17 @@ def _documents(path: Path) -> list[Authored]:
     return [_document(each, f"{path}, document {i}" if len(raw) > 1 else str(path)) for i, each in enumerate(raw, 1)]
 
 
-def _document(raw: Any, where: str) -> Authored:
+def _document(raw: Any, where: str) -> Authored | Expectation:
     kind = raw.get("kind") if isinstance(raw, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         known = ", ".join(KINDS)
         raise BadFile(f"{where}: kind: {kind!r} is no kind of document; use one of {known}")
     try:
-        converted: Authored = msgspec.convert(raw, KINDS[kind])
+        converted: Authored | Expectation = msgspec.convert(raw, KINDS[kind])
     except msgspec.ValidationError as error:
         problem = worded(error, KINDS[kind])
         raise BadFile(f"{where}: {problem.path or 'document'}: {problem.message}") from error
-    if not isinstance(converted, RolloutDocument):
+    if not isinstance(converted, RolloutDocument | Expectation):
         for problem in key_problems(converted.key):  # it becomes part of an address
             raise BadFile(f"{where}: {problem.path}: {problem.message}")
     return converted

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import msgspec
 import typer
 from pydantic import ValidationError
 
@@ -14,7 +15,7 @@ from rollout.cli import acts, show, trail
 from rollout.cli.apply import Wanted
 from rollout.cli.apply import apply as bring
 from rollout.cli.choose import Name, Somewhere, newest
-from rollout.cli.files import BadFile, read
+from rollout.cli.files import BadFile, read, read_all
 from rollout.cli.keys import keys
 from rollout.cli.remote import Api, Refused
 from rollout.errors import RolloutError
@@ -114,6 +115,23 @@ def replay(rollout: Name, environment: Somewhere = None) -> None:
             typer.echo(f"{made}; these came out otherwise: {each['differing']}", err=True)
     if not all(each["exact"] for each in found.values()):
         raise SystemExit(1)
+
+
+@app.command()
+def simulate(
+    file: Annotated[list[Path], typer.Option("--file", "-f", help="A YAML file; may be given several times.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Say what a plan would do before it starts: false rollbacks, time to the end, time and harm until a rollback.
+
+    The files hold the rollout or the plan, its metrics, and one document of kind Expectation: the traffic, what is true
+    of each metric, and the regressions to try. No service is asked.
+    """
+    from rollout.cli.simulate import lines  # the other commands need not wait for the statistics to be imported
+    from rollout.cli.simulate import simulate as run
+
+    found = run(read_all(file))
+    typer.echo(msgspec.json.encode(found).decode() if as_json else "\n".join(lines(found)))
 
 
 @app.command()

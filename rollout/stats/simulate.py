@@ -37,11 +37,15 @@ RUNNING, COMPLETED, ROLLED_BACK = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class SimulatedStage:
-    """A stage: exposure in percent (below 100), and the ticks and candidate requests it lasts at least."""
+    """A stage: exposure in percent (below 100), and the ticks and candidate requests it lasts at least.
+
+    `opens` is the percentage that passing its gate opens; None: that of the next stage, and of the last its own.
+    """
 
     percentage: float
     min_ticks: int = 1
     min_units: int = 0
+    opens: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,8 @@ class Outcomes:
     Attributes:
         completed: passed the gate of the last stage.
         rolled_back: the evidence of harm reached its line.
-        ticks: until then, or the horizon.
-        candidate_requests: requests that the candidate answered until then.
+        ticks_by_stage: until then, or the horizon, (stages, replications).
+        requests_by_stage: requests that the candidate answered until then, likewise.
         log_e_harm: log e of each guardrail for rollback at that time, (guardrails, replications).
         log_e_gate: the largest log e that each guardrail has shown for its gate in that stage (of several gates, for
             the one that has shown least), likewise.
@@ -104,10 +108,22 @@ class Outcomes:
 
     completed: NDArray[np.bool_]
     rolled_back: NDArray[np.bool_]
-    ticks: Ints
-    candidate_requests: Ints
+    ticks_by_stage: Ints
+    requests_by_stage: Ints
     log_e_harm: Floats
     log_e_gate: Floats
+
+    @property
+    def ticks(self) -> Ints:
+        """Ticks in all stages."""
+        total: Ints = self.ticks_by_stage.sum(axis=0)
+        return total
+
+    @property
+    def candidate_requests(self) -> Ints:
+        """Requests that the candidate answered in all stages."""
+        total: Ints = self.requests_by_stage.sum(axis=0)
+        return total
 
     @property
     def undecided(self) -> NDArray[np.bool_]:
@@ -117,14 +133,12 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class _Controls:
-    """Where each replication stands, (R,); changed in place."""
+    """Where each replication stands, (R,), and what it has had in each stage, (stages, R); changed in place."""
 
     status: Ints
     stage: Ints
-    ticks: Ints  # in the current stage
-    units: Ints  # candidate requests in the current stage
-    total_ticks: Ints
-    total_units: Ints
+    ticks: Ints
+    units: Ints  # candidate requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +167,9 @@ def simulate(scenario: Scenario, replications: int, rng: np.random.Generator) ->
         replications: how many; 20,000 give a standard error of 0.0002 at a probability of 0.999.
         rng: the random generator; the same seed gives the same outcomes.
     """
-    controls = _Controls(*(np.zeros(replications, np.int64) for _ in range(6)))
+    status, stages = (np.zeros(replications, np.int64) for _ in range(2))
+    ticks, units = (np.zeros((len(scenario.stages), replications), np.int64) for _ in range(2))
+    controls = _Controls(status, stages, ticks, units)
     watched = tuple(_watch(scenario, guardrail, replications, rng) for guardrail in scenario.guardrails)
     run = _Run(scenario, controls, watched, rng)
     for tick in range(scenario.horizon):
@@ -167,8 +183,8 @@ def simulate(scenario: Scenario, replications: int, rng: np.random.Generator) ->
     return Outcomes(
         completed=controls.status == COMPLETED,
         rolled_back=controls.status == ROLLED_BACK,
-        ticks=controls.total_ticks,
-        candidate_requests=controls.total_units,
+        ticks_by_stage=controls.ticks,
+        requests_by_stage=controls.units,
         log_e_harm=np.stack([one.log_e for one in watched]),
         log_e_gate=np.stack([one.wealth.log_gate(everyone) for one in watched]),
     )
@@ -199,8 +215,8 @@ def _tick(run: _Run, moment: Moment, rows: Ints) -> None:
     passed = (
         ~breached
         & (gates >= -np.log(scenario.alpha_advance)).all(axis=0)
-        & (controls.ticks[rows] >= rule.min_ticks)
-        & (controls.units[rows] >= rule.min_units)
+        & (controls.ticks[moment.stage, rows] >= rule.min_ticks)
+        & (controls.units[moment.stage, rows] >= rule.min_units)
     )
     _advance(run, moment.stage, rows[passed])
 
@@ -209,12 +225,10 @@ def _arrivals(scenario: Scenario, stage: int, rows: Ints, controls: _Controls) -
     """Requests of this tick, (r, 2): candidate, baseline; fractions add up over the ticks of a stage."""
     share = scenario.stages[stage].percentage / 100.0
     per_tick = scenario.requests_per_tick * np.array([share, 1.0 - share])
-    ticks = controls.ticks[rows, None]
+    ticks = controls.ticks[stage, rows, None]
     arrived = (np.floor(per_tick * (ticks + 1)) - np.floor(per_tick * ticks)).astype(np.int64)
-    controls.ticks[rows] += 1
-    controls.total_ticks[rows] += 1
-    controls.units[rows] += arrived[:, 0]
-    controls.total_units[rows] += arrived[:, 0]
+    controls.ticks[stage, rows] += 1
+    controls.units[stage, rows] += arrived[:, 0]
     return arrived
 
 
@@ -222,10 +236,16 @@ def _lines(scenario: Scenario, stage: int, guardrail: Simulated) -> Lines:
     harm = guardrail.rollback_margin or guardrail.margin
     if not scenario.risk_scaled:
         return Lines(harm, guardrail.margin)
-    last = len(scenario.stages) - 1
-    opened, final = scenario.stages[min(stage + 1, last)].percentage, scenario.stages[last].percentage
-    gate = risk_scaled(guardrail.margin, guardrail.direction, opened, final, guardrail.largest_absolute)
+    final = _opens(scenario, len(scenario.stages) - 1)
+    gate = risk_scaled(
+        guardrail.margin, guardrail.direction, _opens(scenario, stage), final, guardrail.largest_absolute
+    )
     return Lines(harm, gate)
+
+
+def _opens(scenario: Scenario, stage: int) -> float:
+    said = scenario.stages[stage].opens
+    return scenario.stages[min(stage + 1, len(scenario.stages) - 1)].percentage if said is None else said
 
 
 def _log_harm(run: _Run, rows: Ints) -> Floats:
@@ -240,8 +260,6 @@ def _advance(run: _Run, stage: int, rows: Ints) -> None:
         run.controls.status[rows] = COMPLETED
         return
     run.controls.stage[rows] += 1
-    for counter in (run.controls.ticks, run.controls.units):
-        counter[rows] = 0
     for one in run.watched:
         one.bettor.drop(rows)
         one.wealth.restart_gates(rows)

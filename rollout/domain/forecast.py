@@ -1,0 +1,236 @@
+"""What a plan would do before it starts: the judge's own bets under expected traffic, many times over.
+
+What the simulation leaves out is said in `left_out`; `rollout.stats.simulate` says what it supposes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from rollout.domain.document import duration
+from rollout.domain.expectation import SIMULATED, Expectation, ExpectedMetric, Regression
+from rollout.domain.metric import Metric
+from rollout.domain.plan import PlanBody, Stage, last_percentage, units_wanted
+from rollout.domain.watch import Watch, watches
+from rollout.stats.margin import Margin
+from rollout.stats.simulate import (
+    Outcomes,
+    Scenario,
+    SimulatedCountRate,
+    SimulatedGuardrail,
+    SimulatedStage,
+    SimulatedValues,
+    simulate,
+)
+from rollout.stats.simulated import Course, Simulated
+from rollout.stats.simulated_distribution import Distribution, lognormal
+from rollout.stats.values import ValueTest
+
+TICKS = (1, 2, 5, 10, 30, 60, 180, 360, 720, 1440)
+"""Minutes between two looks; the first of which the shortest way through the plan takes no more than `_LOOKS`."""
+_LOOKS = 40
+
+
+class _Opened(NamedTuple):
+    """A stage with a control arm; `opens` is the percentage that leaving it opens, as in `watch.gate_margin`."""
+
+    name: str
+    percentage: float
+    lasts: timedelta
+    units: int
+    opens: float
+
+
+class Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the runs in which the candidate is so much worse from a stage on; None: it is not.
+
+    `hours` are (median, nine in ten) from the beginning of the stage to the end that most runs came to; `exposed` and
+    `harmed` are medians: requests that the candidate answered from then on, and events that the baseline would not have
+    had (rates only).
+    """
+
+    regression: Regression | None
+    stage: str
+    rolled_back: float
+    completed: float
+    undecided: float
+    hours: tuple[float, float]
+    exposed: int
+    harmed: float | None
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """The fates, without a regression first; `slowest` says in which part of those runs each gate passed last."""
+
+    runs: int
+    minutes_per_look: int
+    fates: tuple[Fate, ...]
+    slowest: dict[str, float]
+    left_out: tuple[str, ...]
+
+
+def forecast(plan: PlanBody, metrics: Mapping[str, Metric], expected: Expectation, seed: int = 1) -> Forecast:
+    """Simulate a plan whose expectation has no problems (`expectation_problems`); the same seed gives the same.
+
+    Raises:
+        ValueError: nothing of the plan can be simulated; the message says why.
+    """
+    guarded = [watch for watch in watches(plan, metrics) if watch.role == "guardrail" and _is_known(watch)]
+    stages = list(_open_stages(plan))
+    if not guarded:
+        raise ValueError("the plan has no guardrail that can be simulated: it would only take its stages' time")
+    if not stages:
+        raise ValueError("the plan has no stage with a control arm and without a cohort")
+    minutes = _minutes_per_look(stages)
+    trial = _Trial(plan, metrics, expected, guarded, stages, minutes)
+    rng = np.random.default_rng(seed)
+    without = trial.run(None, 0, rng)
+    fates = [trial.fate(without, None, 0)]
+    for regression in expected.regressions:
+        fates += [trial.fate(trial.run(regression, at, rng), regression, at) for at in range(len(stages))]
+    last = np.bincount(without.log_e_gate.argmin(axis=0), minlength=len(guarded)) / expected.runs
+    slowest = {watch.metric: float(part) for watch, part in zip(guarded, last, strict=True)}
+    return Forecast(
+        runs=expected.runs,
+        minutes_per_look=minutes,
+        fates=tuple(fates),
+        slowest=slowest,
+        left_out=tuple(_left_out(plan, metrics)),
+    )
+
+
+class _Trial:
+    """A plan as the simulator takes it."""
+
+    def __init__(
+        self,
+        plan: PlanBody,
+        metrics: Mapping[str, Metric],
+        expected: Expectation,
+        guarded: list[Watch],
+        stages: list[_Opened],
+        minutes: int,
+    ) -> None:
+        self._plan, self._metrics, self._expected = plan, metrics, expected
+        self._guarded, self._stages, self._minutes = guarded, stages, minutes
+
+    def run(self, regression: Regression | None, at: int, rng: np.random.Generator) -> Outcomes:
+        """All runs, the candidate worse from stage `at` on."""
+        simulated = tuple(_simulated(watch, self._expected, regression, at) for watch in self._guarded)
+        stages = tuple(
+            SimulatedStage(
+                opened.percentage,
+                max(1, math.ceil(opened.lasts.total_seconds() / 60 / self._minutes)),
+                opened.units,
+                opened.opens,
+            )
+            for opened in self._stages
+        )
+        analysis = self._plan.analysis
+        scenario = Scenario(
+            stages=stages,
+            guardrails=simulated,
+            requests_per_tick=self._expected.requests_per_minute * self._minutes,
+            horizon=max(1, int(duration(self._expected.horizon).total_seconds() // 60 // self._minutes)),
+            alpha_rollback=analysis.alpha_rollback,
+            alpha_advance=analysis.alpha_advance,
+            risk_scaled=analysis.risk_scaled,
+        )
+        return simulate(scenario, self._expected.runs, rng)
+
+    def fate(self, outcomes: Outcomes, regression: Regression | None, at: int) -> Fate:
+        """What became of them."""
+        parts = {"rolled_back": outcomes.rolled_back, "completed": outcomes.completed, "undecided": outcomes.undecided}
+        ended = max(parts.values(), key=lambda part: int(part.sum()))
+        hours = outcomes.ticks_by_stage[at:].sum(axis=0)[ended] * self._minutes / 60
+        median, most = np.quantile(hours, (0.5, 0.9), method="higher")
+        exposed = outcomes.requests_by_stage[at:].sum(axis=0)
+        return Fate(
+            regression=regression,
+            stage=self._stages[at].name,
+            **{name: float(part.mean()) for name, part in parts.items()},
+            hours=(float(median), float(most)),
+            exposed=int(np.median(exposed)),
+            harmed=None if regression is None else self._harmed(regression, float(np.median(exposed))),
+        )
+
+    def _harmed(self, regression: Regression, exposed: float) -> float | None:
+        metric = self._metrics[regression.metric]
+        rate = self._expected.metrics[regression.metric].rate
+        if rate is None or metric.direction != "lower_is_better":
+            return None
+        worse = rate * regression.times
+        return exposed * ((min(worse, 1.0) if metric.kind == "proportion" else worse) - rate)
+
+
+def _is_known(watch: Watch) -> bool:
+    return watch.kind in SIMULATED and watch.bounds is None
+
+
+def _open_stages(plan: PlanBody) -> Iterator[_Opened]:
+    """The stages that have a control arm; the bake is the last."""
+    final = last_percentage(plan)
+    for i, stage in enumerate(plan.stages):
+        if _has_control(stage):
+            opens = next((later.percentage for later in plan.stages[i + 1 :] if later.cohort is None), stage.percentage)
+            lasts = duration(stage.min_duration)
+            yield _Opened(stage.name, stage.percentage, lasts, units_wanted(plan, stage), opens)
+    if plan.bake is not None and plan.bake.holdback > 0.0:
+        yield _Opened("bake", 100.0 - plan.bake.holdback, duration(plan.bake.duration), 0, final)
+
+
+def _has_control(stage: Stage) -> bool:
+    return stage.cohort is None and 0.0 < stage.percentage < 100.0
+
+
+def _minutes_per_look(stages: list[_Opened]) -> int:
+    shortest = sum(opened.lasts.total_seconds() for opened in stages) / 60
+    return next((minutes for minutes in TICKS if shortest / minutes <= _LOOKS), TICKS[-1])
+
+
+def _simulated(watch: Watch, expected: Expectation, regression: Regression | None, at: int) -> Simulated:
+    true = expected.metrics[watch.metric]
+    times = regression.times if regression is not None and regression.metric == watch.metric else 1.0
+    course, harm = Course(from_stage=at), _harm(watch)
+    if watch.kind in ("proportion", "count_rate"):
+        rate = true.rate or 0.0
+        worse = min(rate * times, 1.0) if watch.kind == "proportion" else rate * times
+        kind = SimulatedGuardrail if watch.kind == "proportion" else SimulatedCountRate
+        return kind(worse, rate, watch.margin, watch.direction, watch.weight, harm, course)
+    assert watch.kind in ("mean", "quantile", "distribution")
+    test = ValueTest(watch.kind, watch.direction, watch.focus)
+    return SimulatedValues(test, _values(true, times), _values(true, 1.0), watch.margin, watch.weight, harm, course)
+
+
+def _values(true: ExpectedMetric, times: float) -> Distribution:
+    if true.median is not None:
+        return lognormal(true.spread, median=true.median * times)
+    return lognormal(true.spread, mean=(true.mean or 0.0) * times)
+
+
+def _harm(watch: Watch) -> Margin | None:
+    return None if watch.harm_margin == watch.margin else watch.harm_margin
+
+
+def _left_out(plan: PlanBody, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    yield "users who come back: requests are independent, so a real design effect makes everything slower"
+    for stage in plan.stages:
+        if stage.cohort is not None:
+            yield f"stage {stage.name}: nobody knows the traffic of its cohort; it takes {stage.min_duration}"
+        elif not _has_control(stage):
+            yield f"stage {stage.name}: it has no control arm; it takes {stage.min_duration}"
+        if stage.approval is not None:
+            yield f"stage {stage.name}: the time until somebody approves"
+    for watch in watches(plan, metrics):
+        if watch.role != "guardrail":
+            yield f"{watch.metric}: a {watch.role} takes nothing back"
+        elif not _is_known(watch):
+            yield f"{watch.metric}: a {watch.kind}{' with bounds' if watch.bounds else ''} is not simulated"
+        elif watch.maturity:
+            yield f"{watch.metric}: that its outcomes are awaited for {watch.maturity:g} s"
+        if watch.ceiling is not None:
+            yield f"{watch.metric}: its ceiling"
