@@ -4,6 +4,7 @@ The environments' revisions in the database are the truth; `refresh` follows the
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from time import monotonic
@@ -18,6 +19,9 @@ from rollout_client.evaluation.ruleset import Ruleset
 
 HISTORY = 16
 """Revisions kept decoded per environment, so that a client that was away for a moment gets a patch."""
+
+_RINGS = 20
+"""Times in a second at which those are woken whose time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Hub:
         self._database = database
         self._history: dict[str, OrderedDict[str, Snapshot]] = {}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._bells: dict[int, set[asyncio.Future[None]]] = {}
         self._one_at_a_time = asyncio.Lock()
         self._age: tuple[int, float] | None = None
         self._patches: dict[tuple[str, str, str], bytes] = {}
@@ -86,15 +91,14 @@ class Hub:
         newest = self.newest(environment)
         if self.closing or (newest is not None and newest.tag != tag):
             return
-        loop = asyncio.get_running_loop()
-        moved = loop.create_future()
-        waiting = self._waiting.setdefault(environment, set())
+        moved = asyncio.get_running_loop().create_future()
+        waiting, bell = self._waiting.setdefault(environment, set()), self._bell(seconds)
         waiting.add(moved)
-        bell = loop.call_later(seconds, _settle, moved)
+        bell.add(moved)
         try:
             await moved
         finally:
-            bell.cancel()
+            bell.discard(moved)
             waiting.discard(moved)
 
     async def close(self) -> None:
@@ -102,6 +106,20 @@ class Hub:
         self.closing = True
         for environment in list(self._waiting):
             self._wake(environment)
+
+    def _bell(self, seconds: float) -> set[asyncio.Future[None]]:
+        """Who is woken in so many seconds, or a little later: a timer each would be most of what a wait costs."""
+        loop = asyncio.get_running_loop()
+        due = math.ceil((loop.time() + seconds) * _RINGS)
+        bell = self._bells.get(due)
+        if bell is None:
+            bell = self._bells[due] = set()
+            loop.call_at(due / _RINGS, self._ring, due)
+        return bell
+
+    def _ring(self, due: int) -> None:
+        for moved in list(self._bells.pop(due)):
+            _settle(moved)
 
     def _wake(self, environment: str) -> None:
         for moved in self._waiting.pop(environment, ()):
