@@ -134,3 +134,13 @@ def test_no_answer_mixes_two_revisions() -> None:
     for thread in threads:
         thread.join()
     assert not mixed
+
+
+def test_a_flag_killed_while_a_ruleset_is_compiled_is_killed_in_it() -> None:
+    client = Served("production", frozenset(), lambda: 0.0, Reporter())
+    compiled = client.compile(msgspec.convert(document(), Ruleset))
+    assert compiled is not None
+    client.kill(frozenset({FLAG}))  # by the file that is watched, while a large one is compiled aside
+    client.take(compiled, "service", 0, 0.0)
+    assert client.current is not None
+    assert evaluate(client.current.compiled, FLAG, Context("user-1")).reason == "DISABLED"

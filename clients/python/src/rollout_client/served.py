@@ -96,6 +96,8 @@ class Served:
     def take(self, compiled: CompiledRuleset, source: Source, age_ms: int | None, heard: float) -> None:
         """Serve what was compiled; `heard` is when `age_ms` was true (monotonic seconds)."""
         self._note(age_ms, heard)
+        if compiled.killed != self.killed:  # somebody killed a flag here while it was compiled
+            compiled = self.compile(compiled.ruleset) or compiled
         former = self.current
         if former is not None and len(former.compiled.flags) > _MANY:
             key, flag = next(iter(former.compiled.flags.items()))
