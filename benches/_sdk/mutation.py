@@ -227,7 +227,7 @@ def mutants(only: str | None) -> Iterator[Mutant]:
         lister = Mutator(None, _early(tree))
         lister.visit(tree)
         for number, (line, what, where) in enumerate(lister.found):
-            if "pragma: no cover" not in lines[line - 1]:
+            if "pragma: no cover" not in lines[line - 1]:  # lines that need gigabytes, each with its reason
                 yield Mutant(module, number, line, what, where)
 
 
@@ -326,7 +326,7 @@ def imported(mutant: Mutant) -> None:
     def get_code(loader: SourceFileLoader, name: str) -> CodeType | None:
         return mutant.code() if loader.path == mutant.path else plain(loader, name)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]  # in this fork, which ends with its tests
 
 
 def tell(mutant: Mutant | None, passed: bool) -> None:

@@ -13,7 +13,7 @@ from rollout.domain.document import canonical, content_hash
 from rollout.domain.environment import Environment
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
-from rollout.domain.plan import Plan, PlanBody, RolloutDocument
+from rollout.domain.plan import Plan, RolloutDocument
 from rollout.domain.rollout import ENDED
 
 _ADDRESSES: dict[type[Any], str] = {
@@ -117,8 +117,7 @@ def _resolved(api: Api, document: RolloutDocument) -> RolloutDocument:
     if not version:
         newest = next(each["revision"] for each in api.get("/plans") if each["document"]["key"] == key)
         version = str(newest)
-    body = {field: getattr(plan, field) for field in PlanBody.__struct_fields__}
-    return msgspec.structs.replace(document, plan=f"{key}@{version}", **body)
+    return document.filled(plan, f"{key}@{version}")
 
 
 def _name(document: Authored) -> str:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-import msgspec
-
 from rollout.cli.files import Authored, BadFile
 from rollout.domain.cohort import Cohort
 from rollout.domain.document import Problem
@@ -75,8 +73,7 @@ def _body(document: RolloutDocument, plans: Sequence[Plan]) -> PlanBody:
     named = next((plan for plan in plans if plan.key == key), None)
     if named is None:
         raise BadFile(f"the rollout names the plan {key!r}, which is in none of the files; add its file with -f")
-    body = {field: getattr(named, field) for field in PlanBody.__struct_fields__}
-    return msgspec.structs.replace(document, **body)
+    return document.filled(named, document.plan)
 
 
 def _one(found: Sequence[D], kind: str) -> D:

@@ -30,7 +30,7 @@ from rollout.stats.simulated import Course, Simulated
 from rollout.stats.simulated_distribution import Distribution, lognormal
 from rollout.stats.values import ValueTest
 
-TICKS = (1, 2, 5, 10, 30, 60, 180, 360, 720, 1440)
+_TICKS = (1, 2, 5, 10, 30, 60, 180, 360, 720, 1440)
 """Minutes between two looks; the first of which the shortest way through the plan takes no more than `_LOOKS`."""
 _LOOKS = 40
 
@@ -189,7 +189,7 @@ def _has_control(stage: Stage) -> bool:
 
 def _minutes_per_look(stages: list[_Opened]) -> int:
     shortest = sum(opened.lasts.total_seconds() for opened in stages) / 60
-    return next((minutes for minutes in TICKS if shortest / minutes <= _LOOKS), TICKS[-1])
+    return next((minutes for minutes in _TICKS if shortest / minutes <= _LOOKS), _TICKS[-1])
 
 
 def _simulated(watch: Watch, expected: Expectation, regression: Regression | None, at: int) -> Simulated:

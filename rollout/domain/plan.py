@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import msgspec
+
 from rollout.domain.document import Document, duration
 
 FEWEST_UNITS = 50
@@ -113,6 +115,11 @@ class RolloutDocument(PlanBody, frozen=True, kw_only=True):
     pin: str | None = None
     reseed: bool = False
     description: str = ""
+
+    def filled(self, plan: PlanBody, name: str) -> "RolloutDocument":
+        """The rollout with everything that a plan says, under the plan's name with its version."""
+        body = {field: getattr(plan, field) for field in PlanBody.__struct_fields__}
+        return msgspec.structs.replace(self, plan=name, **body)
 
 
 def percentage_of(plan: PlanBody, stage: int) -> float:

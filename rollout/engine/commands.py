@@ -185,8 +185,7 @@ async def _resolve_plan(session: Session, document: RolloutDocument) -> RolloutD
     for field in PlanBody.__struct_fields__:
         if getattr(document, field) != getattr(blank, field):
             raise Invalid([(field, f"the plan {key}@{version} says this already; remove it here or remove 'plan'")])
-    body = {field: getattr(plan, field) for field in PlanBody.__struct_fields__}
-    return msgspec.structs.replace(document, plan=f"{key}@{version}", **body)
+    return document.filled(plan, f"{key}@{version}")
 
 
 def _entry(row: RolloutRow, actor: str, action: str, now: datetime, detail: dict[str, str]) -> Entry:

@@ -166,7 +166,7 @@ def test_every_public_name_can_be_asked_for() -> None:
     assert set(rollout_client.__all__) <= set(dir(rollout_client))
     assert all(hasattr(rollout_client, name) for name in rollout_client.__all__)
     with pytest.raises(AttributeError, match="Klient"):
-        rollout_client.Klient  # type: ignore[attr-defined]  # noqa: B018
+        rollout_client.Klient  # type: ignore[attr-defined]  # noqa: B018  (that it is missing is the test)
 
 
 def test_the_evaluator_imports_nothing_that_waits() -> None:

@@ -86,10 +86,11 @@ class AsyncClient(Common):
                 good answer is taken. One of the baseline is a fallback, and no failure of a call that has not failed.
             breaker: whether circuit breakers are asked and told.
         """
-        attempt = Attempt(self.evaluate(flag, context), self._kit)
+        kit = self._kit
+        attempt = Attempt(self.evaluate(flag, context), kit)
         course = Course(call, fallback, timeout, min_confidence, check, hedge_after, breaker)
         with attempt:
-            walk = begin(course, attempt.evaluation, self._kit, self._served.current)
+            walk = begin(course, attempt.evaluation, kit, self._served.current)
             try:
                 return await go(walk)
             finally:

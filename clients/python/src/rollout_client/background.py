@@ -250,18 +250,17 @@ class Background:
             if self._until is not None:
                 stop.set()
         async with await self._offload(self._connections) as http:
-            tasks = [
-                asyncio.create_task(self._keep(name, work))
-                for name, work in {
-                    "polling": lambda: delivery.poll(http),
-                    "streaming": lambda: delivery.follow(http),
-                    "sending": lambda: sender.run(http, flush),
-                    "alerting": lambda: parts.alerts.run(http, alarm, batch_of(*parts.identity)),
-                    "leases": lambda: self._watch_leases(moved),
-                    "keeping": self._keep_on_disk,
-                    "killing": self._watch_kills,
-                }.items()
-            ]
+            works: dict[str, Callable[[], Awaitable[None]]] = {
+                "polling": lambda: delivery.poll(http),
+                "streaming": lambda: delivery.follow(http),
+                "sending": lambda: sender.run(http, flush),
+                "alerting": lambda: parts.alerts.run(http, alarm, batch_of(*parts.identity)),
+                "leases": lambda: self._watch_leases(moved),
+                "keeping": self._keep_on_disk,
+            }
+            if self._kills.path:
+                works["killing"] = self._watch_kills
+            tasks = [asyncio.create_task(self._keep(name, work)) for name, work in works.items()]
             await self._until_stopped(stop)
             deadline = loop.time() + (self._until or 0.0)
             for task in tasks:
@@ -306,14 +305,13 @@ class Background:
     async def _watch_kills(self) -> None:
         import asyncio
 
-        while self._kills.path:
+        while True:
             killed = await self._offload(self._kills.killed)
             if killed != self._parts.served.killed:
                 self._parts.served.kill(killed)
                 self._parts.changed()
                 self._parts.reporter.news("killed", f"killed in this process: {', '.join(sorted(killed)) or 'nothing'}")
             await asyncio.sleep(_LOOK_AT_KILLS)
-        await asyncio.Event().wait()
 
     async def _watch_leases(self, moved: asyncio.Event) -> None:
         import asyncio

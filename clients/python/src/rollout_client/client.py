@@ -91,10 +91,11 @@ class Client(Common):
         from rollout_client.calls import go
         from rollout_client.walk import Course, begin
 
-        attempt = Attempt(self.evaluate(flag, context), self._kit)
+        kit = self._kit
+        attempt = Attempt(self.evaluate(flag, context), kit)
         course = Course(call, fallback, timeout, min_confidence, check, hedge_after, breaker)
         with attempt:
-            walk = begin(course, attempt.evaluation, self._kit, self._served.current)
+            walk = begin(course, attempt.evaluation, kit, self._served.current)
             try:
                 return go(walk, self._threads())
             finally:

@@ -118,8 +118,8 @@ class Common(ABC):
         """Answer a flag for one attempt of the AI call that uses it: `with client.attempt(flag, context) as a: ...`."""
         from rollout_client.attempt import Attempt
 
-        evaluation = self.evaluate(flag, context)
-        return Attempt(evaluation, self._kit, self._kit.breaker(evaluation.flag, evaluation.variant))
+        evaluation, kit = self.evaluate(flag, context), self._kit
+        return Attempt(evaluation, kit, kit.breaker(evaluation.flag, evaluation.variant))
 
     def status(self) -> Status:
         """Say what is served, how it arrives, and what was lost."""
@@ -158,7 +158,7 @@ class Common(ABC):
 
     @property
     def _kit(self) -> Toolkit:
-        """What attempts share."""
+        """What attempts share, made for each of them."""
         from rollout_client.toolkit import Toolkit  # as `Attempt`, for those who have attempts
 
         return Toolkit(self._options, self._reporter, self._folder, self._breakers, self._alerts)

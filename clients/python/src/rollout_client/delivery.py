@@ -198,7 +198,7 @@ class Delivery:
         try:
             if len(content) < LARGE:
                 return msgspec.json.decode(content, type=kind)
-            found: _Document = await self._offload(_decode, content, kind)
+            found: _Document = await self._offload(_read, content, kind)
             return found
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             self._reporter.trouble("document", f"the service sent no {kind.__name__.lower()}: {error}")
@@ -214,7 +214,7 @@ class Delivery:
         self._reporter.trouble(f"{what}-{status}", f"the {what} was answered with {status}: {said}")
 
 
-def _decode(content: bytes, kind: type[Any]) -> Any:
+def _read(content: bytes, kind: type[Any]) -> Any:
     return lines.decode(content, pause) if kind is Ruleset else msgspec.json.decode(content, type=kind)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rollout_client import native
 from rollout_client.evaluation.answer import Evaluation
 from rollout_client.evaluation.bucketing import cell as cell_of
-from rollout_client.evaluation.bucketing import cell_and_entry, valid_unit
+from rollout_client.evaluation.bucketing import sketch_entry, valid_unit
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import Arm, RolloutRule, RulesetMetric
@@ -214,7 +214,7 @@ class Folder:
         if minute is not None and minute.open == one.slot and minute.attempt == one.attempt and minute.arm == one.arm:
             minute.exposures[cell] += 1
         else:
-            self._enter(one, minute)
+            self._enter(one, minute, cell)
 
     def _ask(self) -> None:
         """Ask for a flush, once until there is one."""
@@ -222,18 +222,17 @@ class Folder:
             self._asked_for = True
             self._wake()
 
-    def _enter(self, evaluation: Evaluation, latest: Minute | None) -> None:
+    def _enter(self, evaluation: Evaluation, latest: Minute | None, cell: int) -> None:
         """Count an exposure that is not another of the unit's latest minute."""
         attempt, flag, unit = evaluation.attempt or "", evaluation.flag, evaluation.unit
         tally = self._arm(attempt, evaluation.arm or "baseline")
         minute = tally.minute(evaluation.slot)
-        cell, register, rank = cell_and_entry(unit)
         minute.exposures[cell] += 1
         if latest is None:
             latest = self._memory.find(flag, unit)
         if latest is None or latest.attempt != attempt:
             minute.first[cell] += 1
-            tally.see(register, rank)
+            tally.see(*sketch_entry(unit))
         self._memory.remember(flag, unit, minute)
         if len(tally.slots) > KEPT_SLOTS:
             self._make_room(tally)

@@ -110,16 +110,6 @@ def sketch_entry(unit: str) -> tuple[int, int]:
     return hashed >> _RANK_BITS, _RANK_BITS - (hashed & _LOW_BITS).bit_length() + 1
 
 
-def cell_and_entry(unit: str) -> tuple[int, int, int]:
-    """Return (cell, register, rank) of a unit, as `cell` and `sketch_entry` do, without their calls."""
-    encoded = unit.encode()
-    length = len(encoded)
-    head = _CELL_HEADS[length] if length < 256 else _CELL_PREFIX + _text_head(length)
-    position: int = mmh3.mmh3_32_uintdigest(head + encoded, CELL_SEED)
-    hashed: int = mmh3.mmh3_x64_128_utupledigest(encoded, SKETCH_SEED)[0]
-    return position & (CELLS - 1), hashed >> _RANK_BITS, _RANK_BITS - (hashed & _LOW_BITS).bit_length() + 1
-
-
 def pin_hash(value: str) -> int:
     """Return the 32-bit hash that stands for a conversation in a receipt."""
     hashed: int = mmh3.mmh3_32_uintdigest(_PIN_PREFIX + cbor_text(value), PIN_SEED)
