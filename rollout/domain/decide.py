@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from rollout.domain.document import content_hash, duration
-from rollout.domain.judge import ArmNumbers, Judgement, Reading
+from rollout.domain.explain import arms, sentence, span
+from rollout.domain.judge import Judgement, Reading
 from rollout.domain.plan import PlanBody, percentage_of, units_wanted
 from rollout.domain.rollout import EXPOSED, State
 from rollout.domain.watch import Watch
@@ -120,7 +121,7 @@ def _on_breach(situation: Situation) -> Decision | None:
     reading = readings[culprit.metric]
     how = "" if reading.log_e_harm >= reading.harm_threshold else " by the guardrails together, none alone"
     message = (
-        f"{culprit.metric} breach: {_arms(reading)} since this attempt began; evidence of harm beyond the margin "
+        f"{culprit.metric} breach: {arms(reading)} since this attempt began; evidence of harm beyond the margin "
         f"{judgement.combined_max:.2f} >= {judgement.breach_threshold:.2f}{how}"
     )
     kind: DecisionKind = "pause" if culprit.on_breach == "pause" else "roll_back"
@@ -166,7 +167,7 @@ def _bake(situation: Situation) -> Decision:
     bake = situation.plan.bake
     assert bake is not None
     left = duration(bake.duration) - situation.state.stage_age(situation.now)
-    reasons = [Reason("baking", f"baking for another {_span(left)}")] if left > timedelta(0) else []
+    reasons = [Reason("baking", f"baking for another {span(left)}")] if left > timedelta(0) else []
     proven = situation.plan.stages[-1].name not in situation.state.unproven_stages
     reasons += [_reason(reading) for reading in situation.judgement.readings if _holds_bake(reading, proven=proven)]
     reasons += [*_ceilings(situation), *_sample_ratio(situation)]
@@ -185,7 +186,7 @@ def _time(situation: Situation) -> tuple[Reason, ...]:
     left = duration(stage.min_duration) - situation.state.stage_age(situation.now)
     if left <= timedelta(0):
         return ()
-    return (Reason("min_duration", f"stage {stage.name} lasts at least {stage.min_duration}; {_span(left)} to go"),)
+    return (Reason("min_duration", f"stage {stage.name} lasts at least {stage.min_duration}; {span(left)} to go"),)
 
 
 def _units(situation: Situation) -> tuple[Reason, ...]:
@@ -219,8 +220,7 @@ def _ceilings(situation: Situation) -> tuple[Reason, ...]:
     return tuple(
         Reason(
             "ceiling",
-            f"{watch.metric}: the candidate is beyond the ceiling of {watch.ceiling:g} now: "
-            f"{_arms(over[watch.metric])}",
+            f"{watch.metric}: the candidate is beyond the ceiling of {watch.ceiling:g} now: {arms(over[watch.metric])}",
             watch.metric,
         )
         for watch in situation.watches
@@ -279,64 +279,4 @@ def _hold(*reasons: Reason) -> Decision:
 
 
 def _reason(reading: Reading) -> Reason:
-    return Reason(reading.verdict, f"{reading.metric}: {_says(reading)}", reading.metric)
-
-
-def _says(reading: Reading) -> str:
-    """One sentence with the numbers behind a verdict."""
-    numbers = _arms(reading)
-    match reading.verdict:
-        case "undecided":
-            needed = f", about {reading.units_needed:.0f} more candidate requests" if reading.units_needed else ""
-            gates = ", ".join(f"{name} {log_e:.2f}" for name, log_e in reading.gates.items())
-            shown = gates or f"{reading.log_e_gate:.2f}"
-            return f"undecided: {numbers}; gate {shown} < {reading.gate_threshold:.2f}{needed}"
-        case "breach":
-            return f"worse: {numbers}; evidence of harm {reading.log_e_harm:.2f} >= {reading.harm_threshold:.2f}"
-        case "no_traffic":
-            return "no request reached this stage lately"
-        case "no_data":
-            return "requests arrive, but no outcome of this metric; is it observed?"
-        case "stale":
-            return "requests arrive, but no outcome of this metric lately"
-        case "insufficient" if reading.awaits:
-            return f"{reading.awaits} more baseline outcomes until its thresholds are frozen; nothing is judged before"
-        case "insufficient":
-            return f"one arm has no outcome yet: {numbers}"
-        case "error":
-            return "its source could not be asked"
-        case "pass":
-            return f"passed: {numbers}"
-
-
-def _arms(reading: Reading) -> str:
-    said = f"candidate {_level(reading, reading.candidate)}, baseline {_level(reading, reading.baseline)}"
-    if reading.beyond is None or reading.threshold is None:
-        return said
-    candidate, baseline = (f"{100 * share:.2f} %" for share in reading.beyond)
-    return f"{said}; beyond {reading.threshold:.4g}: {candidate} and {baseline}"
-
-
-def _level(reading: Reading, arm: ArmNumbers) -> str:
-    """One arm's numbers in the words of its kind."""
-    n, x = arm.n, arm.x
-    if not reading.amount(arm):
-        return "none"
-    match reading.kind:
-        case "proportion":
-            return f"{x}/{n} ({100 * x / n:.2f} %)"
-        case "count_rate":
-            return f"{x:g} events in {n:g} ({x / n:.4g} each)"
-        case "ratio":
-            return f"{n:.4g}/{x:.4g} ({n / x:.4g})"
-        case "quantile":
-            return f"{n:g} values"
-        case "mean" | "distribution":
-            return f"{n:g} values, mean {x / n:.4g}"
-
-
-def _span(left: timedelta) -> str:
-    seconds = max(0.0, left.total_seconds())
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return Reason(reading.verdict, sentence(reading), reading.metric)
