@@ -83,12 +83,30 @@ def _rollout(api: Api, document: RolloutDocument, wanted: Wanted) -> Said:
     )
     if same is None and ended is not None and ended["content_hash"] == content and not wanted.again:
         return _over(api, ended)
-    made = same if same is not None else api.ask("POST", "/rollouts", msgspec.to_builtins(document))
-    said = f"{_name(document)}: {'created' if same is None else 'unchanged'}, {made['id']}, "
+    made, how = same, "unchanged"
+    if made is None:
+        made, how = _made(api, document, next((each for each in known if _continues(document, each)), None))
+    said = f"{_name(document)}: {how}, {made['id']}, "
     if wanted.start and made["status"] in ("draft", "scheduled"):
         api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
         return Said(said + "started")
     return Said(said + str(made["status"]))
+
+
+def _made(api: Api, document: RolloutDocument, former: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
+    """A new rollout, or the next version of the plan of the one that is drafted or running."""
+    if former is None:
+        made: dict[str, Any] = api.ask("POST", "/rollouts", msgspec.to_builtins(document))
+        return made, "created"
+    body = {"document": msgspec.to_builtins(document), "reason": "applied", "revision": former["revision"]}
+    api.ask("PUT", f"/rollouts/{former['id']}", body)
+    return former, "changed"
+
+
+def _continues(document: RolloutDocument, known: dict[str, Any]) -> bool:
+    """Whether this is the same pair of variants in a rollout that has not ended."""
+    pair = (known["baseline"], known["candidate"]) == (document.baseline, document.candidate)
+    return pair and known["status"] not in ENDED
 
 
 def _over(api: Api, ended: dict[str, Any]) -> Said:

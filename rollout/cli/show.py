@@ -44,6 +44,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"{status['id']}  {what}"
     doubts = [] if status["guarded"] else ["no guardrails: a timed ramp"]
     doubts += ["killed"] if status["killed"] else []
+    doubts += ["only observed: nothing moves by itself"] if status["mode"] == "observe" else []
     doubts += ["unproven"] if status["guarded"] and not status["proven"] else []
     doubt = f" ({', '.join(doubts)})" if doubts else ""
     whose = f" of cohort {status['cohort']}" if status["cohort"] else ""
@@ -55,17 +56,29 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  next   {following['to']} at {following['percentage']:g} %{when}"
     for reason in status["held"]:
         yield f"  held   {reason['message']}"
-    if status["awaiting_approval"]:
-        yield f"  needs  an approval: rollout approve {status['id']}, with a key of the scope 'approver'"
+    yield from _people(status)
     if status["breach"] is not None:
         breach = status["breach"]
         yield f"  breach {breach['metric']}: evidence {breach['log_e']:.2f} >= {breach['threshold']:.2f}"
     estimates = {each["metric"]: each for each in status.get("estimates", [])}
     for reading in status["readings"]:
         yield f"  {reading['role']:<9} {reading['metric']}: {reading['verdict']}; {_arms(reading)}"
+        if reading["spending"] is not None:
+            spent = reading["spending"]
+            yield f"            spent {spent['day']:.6g} today and {spent['stage']:.6g} in this stage"
         if reading["metric"] in estimates:
             yield from _effect(estimates[reading["metric"]], reading)
     yield f"  users  about {status['users_exposed']} had the candidate; {status['transitions']} transitions so far"
+
+
+def _people(status: dict[str, Any]) -> Iterator[str]:
+    """What people have to do, have done, or would have had to expect."""
+    if status["awaiting_approval"]:
+        yield f"  needs  an approval: rollout approve {status['id']}"
+    if status["would"] is not None:
+        yield f"  would  {_words(status['would']['kind'])} since {status['would']['at']}: {status['would']['reason']}"
+    for waiver in status["waivers"]:
+        yield f"  waived {waiver['metric']} by {waiver['by']} until {waiver['expires_at']}: {waiver['reason']}"
 
 
 def _effect(estimates: dict[str, Any], reading: dict[str, Any]) -> Iterator[str]:

@@ -11,11 +11,13 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import StaleDataError
 
 from rollout.db.session import Session
-from rollout.db.tables import AttemptRow, EvaluationRow, RolloutRow, TransitionRow
+from rollout.db.tables import AttemptRow, EvaluationRow, RolloutDocumentRow, RolloutRow, TransitionRow
 from rollout.domain.compile import Running
-from rollout.domain.decide import Outcome
+from rollout.domain.decision import Outcome
 from rollout.domain.evidence import Evidence
+from rollout.domain.plan import RolloutDocument
 from rollout.domain.rollout import EXPOSED, State
+from rollout.domain.starting import Proof, is_proof
 from rollout.domain.transition import Change
 from rollout.errors import Conflict
 
@@ -170,7 +172,7 @@ async def replace_state(session: Session, row: RolloutRow, state: State, now: da
     exposed = state.status in EXPOSED
     row.state, row.status, row.ended_at = state, state.status, state.ended_at
     row.exclusive = exclusive(row.flag, row.environment) if exposed else None
-    row.next_check_at = now if exposed else None
+    row.next_check_at = now if exposed or state.status == "scheduled" else None
     row.revision += 1
     try:
         await session.flush()
@@ -211,6 +213,42 @@ async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
         .execution_options(synchronize_session=False)
     )
     return taken.scalar_one()
+
+
+async def wait(session: Session, row: RolloutRow, state: State, until: datetime) -> None:
+    """A scheduled rollout goes on waiting; what is in its way now is kept for people to read."""
+    row.state, row.next_check_at = state, until
+    await session.flush()
+
+
+async def proofs(session: Session, flag: str, environment: str) -> list[Proof]:
+    """Rollouts of a flag in an environment that completed on proof."""
+    query = select(RolloutRow).where(
+        RolloutRow.flag == flag, RolloutRow.environment == environment, RolloutRow.status == "completed"
+    )
+    return [
+        Proof(rollout=row.id, candidate=row.document.candidate, ended_at=row.ended_at)
+        for row in (await session.execute(query)).scalars()
+        if row.ended_at is not None and is_proof(row.document, row.state)
+    ]
+
+
+async def keep_document(session: Session, row: RolloutRow, by: str, now: datetime) -> None:
+    """Keep the present version of the document before it is replaced; `by` and `now` are of who replaces it."""
+    session.add(
+        RolloutDocumentRow(
+            rollout=row.id, number=row.state.document, document=row.document, content_hash=row.content_hash,
+            replaced_by=by, replaced_at=now,
+        )
+    )  # fmt: skip
+    await session.flush()
+
+
+async def documents(session: Session, row: RolloutRow) -> dict[int, RolloutDocument]:
+    """Every version of a rollout's document by its number, the present one included."""
+    query = select(RolloutDocumentRow).where(RolloutDocumentRow.rollout == row.id)
+    kept = {each.number: each.document for each in (await session.execute(query)).scalars()}
+    return {**kept, row.state.document: row.document}
 
 
 async def postpone(session: Session, row: RolloutRow, until: datetime) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from rollout.db.base import Base, Big, Json, UtcDateTime
 from rollout.domain.cohort import Cohort
-from rollout.domain.decide import Outcome
+from rollout.domain.decision import Outcome
 from rollout.domain.environment import Environment
 from rollout.domain.evidence import Evidence
 from rollout.domain.flag import Flag
@@ -111,6 +111,29 @@ class RolloutRow(Base):
     protected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     __table_args__ = (Index("ix_rollouts_next_check_at", "next_check_at"),)
     __mapper_args__ = {"version_id_col": revision, "version_id_generator": False}
+
+
+class RolloutDocumentRow(Base):
+    """A former version of a rollout's document: looks were made with it, and replay makes them again."""
+
+    __tablename__ = "rollout_documents"
+    rollout: Mapped[str] = mapped_column(Id, ForeignKey("rollouts.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    document: Mapped[RolloutDocument] = mapped_column(Json(RolloutDocument))
+    content_hash: Mapped[str] = mapped_column(String(64))
+    replaced_by: Mapped[str] = mapped_column(String(200))
+    replaced_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SourceRow(Base):
+    """What the source of a metric said last in an environment: how often in a row it has failed, and when."""
+
+    __tablename__ = "sources"
+    environment: Mapped[str] = mapped_column(Key, ForeignKey("environments.key"), primary_key=True)
+    metric: Mapped[str] = mapped_column(Key, ForeignKey("metrics.key"), primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer)
+    error: Mapped[str | None] = mapped_column(Text)
+    reported_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class AttemptRow(Base):

@@ -1,14 +1,16 @@
 """What a rollout's status says: the percentage now, the next change, why it is held, what is still needed."""
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 
-from rollout.domain.decide import Decision, Reason
+from rollout.domain.decision import Decision, Reason
 from rollout.domain.document import duration
 from rollout.domain.judge import Judgement, Reading
 from rollout.domain.plan import RolloutDocument, percentage_of
-from rollout.domain.rollout import EXPOSED, Breach, State, Status, percentage_now, stage_name
+from rollout.domain.rollout import EXPOSED, Breach, State, Status, Waiver, Would, percentage_now, stage_name
+from rollout.domain.starting import start_reasons
 
 
 class NextChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +24,8 @@ class NextChange(msgspec.Struct, frozen=True, kw_only=True):
 class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of GET /rollouts/{id}/status: for people on call and for programs.
 
-    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort.
+    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort. `would` is what a
+    rollout that is only observed would have done; `waivers` are those that stand; `document` numbers its version.
     """
 
     id: str
@@ -45,6 +48,10 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     units: int
     epoch: int
     breach: Breach | None
+    mode: Literal["enforce", "observe"]
+    would: Would | None
+    waivers: tuple[Waiver, ...]
+    document: int
     decision: str | None
     judged_at: datetime | None
     revision: int
@@ -57,6 +64,7 @@ def status_of(
     latest: tuple[Judgement, Decision, datetime] | None,
     *,
     killed: bool,
+    now: datetime,
 ) -> RolloutStatus:
     """Join the record of a rollout with its latest evaluation; `identity` is (id, revision)."""
     judgement, decision, judged_at = latest if latest is not None else (None, None, None)
@@ -65,7 +73,9 @@ def status_of(
     if live and state.blind:
         held = (Reason("blind", "the engine could not see its evidence for a whole lease; nobody is exposed"), *held)
     if live and state.withheld:
-        held = (Reason("withheld", "the flag was killed; nobody is exposed until the rollout is resumed"),)
+        held = (Reason("withheld", f"nobody is exposed until the rollout is resumed: {state.paused_reason}"),)
+    if state.status == "scheduled":
+        held = start_reasons(document, state, now)
     return RolloutStatus(
         id=identity[0],
         flag=document.flag,
@@ -87,6 +97,10 @@ def status_of(
         units=judgement.units if judgement else 0,
         epoch=state.epoch,
         breach=state.breach,
+        mode=document.mode,
+        would=state.would,
+        waivers=tuple(waiver for waiver in state.waivers if now < waiver.expires_at),
+        document=state.document,
         decision=decision.kind if decision else None,
         judged_at=judged_at,
         revision=identity[1],
@@ -100,6 +114,12 @@ def _cohort(document: RolloutDocument, state: State) -> str | None:
 
 
 def _next_change(document: RolloutDocument, state: State) -> NextChange | None:
+    if state.status == "scheduled":
+        return NextChange(to=stage_name(document, 0), percentage=percentage_of(document, 0), not_before=state.start_at)
+    if state.retreat_at is not None:
+        lower = percentage_of(document, state.stage - 1) if state.stage > 0 else 0.0
+        to = stage_name(document, state.stage - 1) if state.stage > 0 else "rolled_back"
+        return NextChange(to=to, percentage=lower, not_before=state.retreat_at)
     if state.status not in ("running", "baking") or state.clock_since is None:
         return None
     if state.status == "baking" and document.bake is not None:

@@ -11,26 +11,28 @@ from typing import Any
 import msgspec
 
 from rollout import __version__
-from rollout.db import flag_states, increments, rollouts
+from rollout.db import flag_states, increments, rollouts, sources
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
-from rollout.domain.decide import Decision, Outcome, Situation, decide, missing_now, patience_of
+from rollout.domain.decide import decide
+from rollout.domain.decision import Decision, Outcome, Situation
 from rollout.domain.document import canonical, duration
 from rollout.domain.evidence import Evidence, Increments
 from rollout.domain.gather import Round, gather
-from rollout.domain.judge import Judgement, Look, judge
+from rollout.domain.judge import Look, SourceFailure, judge
 from rollout.domain.metric import Metric
+from rollout.domain.missing import is_blind, missing_now, patience_of
 from rollout.domain.plan import RolloutDocument
-from rollout.domain.rollout import Breach, State
-from rollout.domain.transition import Step
+from rollout.domain.rollout import State
 from rollout.domain.watch import gate_margin, watches
+from rollout.engine.carry_out import ACTOR, as_carried_out, carry_out, lapse, regain
 from rollout.engine.control import Control
+from rollout.engine.opening import open_when_due
 from rollout.engine.record import Cause, record
 from rollout_client.evaluation.ruleset import Frozen
 
 ENGINE_VERSION = f"rampline {__version__}"
-ACTOR = "engine"
 _CHECK = timedelta(seconds=5)
 
 
@@ -42,12 +44,19 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     attempt_units: int
     killed: bool
     now: datetime
+    failing: dict[str, SourceFailure] = {}
 
 
 async def look(session: Session, control: Control, row: RolloutRow, now: datetime) -> Decision:
-    """Judge the locked row and carry out what is decided."""
-    if row.state.blind:
-        await _regain(session, control, row, now)
+    """Judge the locked row and carry out what is decided; a scheduled one is opened when its time has come.
+
+    The decision is the one that was carried out: a rollout that is only observed always holds.
+    """
+    if row.status == "scheduled":
+        return await open_when_due(session, control, row, now)
+    failing = await sources.failing(session, row.environment, row.metrics)
+    if row.state.blind and not _still_blind(row, failing):
+        await regain(session, control, row, now)
     added = await increments.unbet(session, row.id, row.accepted)
     inputs = Inputs(
         state=row.state,
@@ -55,19 +64,22 @@ async def look(session: Session, control: Control, row: RolloutRow, now: datetim
         attempt_units=await increments.units(session, [row.state.attempts[-1].id], "candidate"),
         killed=(await flag_states.find(session, row.flag, row.environment)).killed,
         now=now,
+        failing=failing,
     )
     bets = row.evidence.bets
     evidence, outcome = examine(row.document, row.metrics, row.evidence, added, inputs)
-    decision, frozen = outcome.decision, _newly_frozen(row.state, evidence)
+    decision, frozen = as_carried_out(row, outcome.decision), _newly_frozen(row.state, evidence)
     fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
     if fresh or frozen or decision.kind != "hold" or _differs(row.latest, outcome):
         await _keep(session, row, added, inputs, (evidence, outcome))
     if frozen:
         await _calibrate(session, row, frozen, now)
-    state = msgspec.structs.replace(row.state, missing_since=missing_now(outcome.judgement, row.state, now))
+    state = msgspec.structs.replace(row.state, missing=missing_now(outcome.judgement, row.state, now))
     await rollouts.looked(session, row, state, now, _next_check(row.document, state, now))
-    if decision.kind != "hold":
-        await _carry_out(session, control, row, outcome, now)
+    if decision.kind != "hold" or outcome.decision.kind != "hold":
+        await carry_out(session, control, row, outcome, now)
+    elif is_blind(row.document, state, outcome.judgement, now):
+        await lapse(session, row, outcome, now)
     return decision
 
 
@@ -91,12 +103,21 @@ def examine(
             attempt_units=inputs.attempt_units,
             now=inputs.now,
             patience=patience_of(plan).total_seconds(),
+            steps=state.steps,
+            failing=inputs.failing,
         ),
     )
-    decision = decide(
-        Situation(plan=plan, state=state, judgement=judgement, watches=watched, killed=inputs.killed, now=inputs.now)
+    situation = Situation(
+        plan=plan, state=state, judgement=judgement, watches=watched, killed=inputs.killed, now=inputs.now
     )
-    return evidence, Outcome(judgement=judgement, decision=decision)
+    return evidence, Outcome(judgement=judgement, decision=decide(situation))
+
+
+def _still_blind(row: RolloutRow, failing: Mapping[str, SourceFailure]) -> bool:
+    """Whether a source that a guardrail rests on fails still, as often in a row as it may not."""
+    return any(
+        each.metric in failing and failing[each.metric].times >= each.error_limit for each in row.document.guardrails
+    )
 
 
 def digest(outcome: Outcome) -> str:
@@ -146,52 +167,6 @@ def _what(frozen: Frozen) -> str:
     if frozen.cap is None:
         return "thresholds"
     return "cap and thresholds" if frozen.thresholds else "cap"
-
-
-async def _carry_out(session: Session, control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> None:
-    decision = outcome.decision
-    state, step = _next_state(control, row, outcome, now)
-    reason = "; ".join(reason.message for reason in decision.reasons)
-    await record(session, row, state, Cause(step=step, reason=reason, actor=ACTOR, at=now, tick=row.tick))
-
-
-def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> tuple[State, Step]:
-    decision, plan, state = outcome.decision, row.document, row.state
-    cause = decision.reasons[0]
-    breach = _breach(outcome.judgement, state, now) if cause.code == "breach" else None
-    reason = cause.message
-    match decision.kind:
-        case "roll_back":
-            return transition.roll_back(state, now, breach), "roll_back"
-        case "pause":
-            return transition.pause(state, now, reason, breach, withheld=cause.code == "killed"), "pause"
-        case "complete" if state.status == "baking":
-            return transition.complete(state, now), "complete"
-        case "complete":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "complete"
-        case "advance":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "advance"
-        case "hold":
-            raise AssertionError("a hold changes nothing")
-
-
-def _breach(judgement: Judgement, state: State, now: datetime) -> Breach | None:
-    if judgement.culprit is None:
-        return None
-    return Breach(
-        at=now,
-        epoch=state.epoch,
-        metric=judgement.culprit,
-        log_e=judgement.combined_max,
-        threshold=judgement.breach_threshold,
-        culprits=judgement.culprits,
-    )
-
-
-async def _regain(session: Session, control: Control, row: RolloutRow, now: datetime) -> None:
-    state = transition.regain(row.document, row.state, control.new_id("at"), now)
-    cause = Cause(step="regain", reason="the engine sees its evidence again", actor=ACTOR, at=now)
-    await record(session, row, state, cause)
 
 
 def _attempts_of_stage(state: State) -> list[str]:

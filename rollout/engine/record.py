@@ -12,8 +12,8 @@ from rollout.delivery.publish import publish
 from rollout.domain.rollout import ENDED, EXPOSED, State, percentage_now
 from rollout.domain.transition import Change, Step
 
-_UNSEEN: frozenset[Step] = frozenset({"pause", "approve"})
-"""Steps that serve nobody anything else: they need no ruleset."""
+_UNSEEN: frozenset[Step] = frozenset({"pause", "approve", "schedule", "waive", "revise", "observe"})
+"""Steps that serve nobody anything else, unless they open an attempt: they need no ruleset."""
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ async def record(session: Session, row: RolloutRow, state: State, cause: Cause) 
     if state.status in ENDED and before.status in EXPOSED:
         released = row.document.candidate if state.status == "completed" else row.document.baseline
         await flag_states.release(session, row.flag, row.environment, released)
-    seen = cause.step not in _UNSEEN or state.exposed != before.exposed
+    seen = cause.step not in _UNSEEN or state.exposed != before.exposed or state.attempts != before.attempts
     revision = await publish(session, row.environment, cause.at) if seen else None
     transition = Transition(
         seq=await rollouts.next_seq(session, row.id),

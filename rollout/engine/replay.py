@@ -34,6 +34,7 @@ async def replay(session: Session, identifier: str) -> Replayed:
     row = await rollouts.find(session, identifier, evidence=True)
     if row is None:
         raise NotFound(f"there is no rollout {identifier!r}")
+    documents = await rollouts.documents(session, row)
     evidence = Evidence()
     differing, foreign = [], []
     recorded = await rollouts.evaluations(session, identifier)
@@ -41,7 +42,7 @@ async def replay(session: Session, identifier: str) -> Replayed:
         await asyncio.sleep(0)  # a long rollout has many looks; nobody else waits for more than one of them
         inputs = msgspec.json.decode(evaluation.inputs, type=Inputs)
         added = await increments.of_tick(session, identifier, evaluation.tick)
-        evidence, outcome = examine(row.document, row.metrics, evidence, added, inputs)
+        evidence, outcome = examine(documents[inputs.state.document], row.metrics, evidence, added, inputs)
         same = digest(outcome) == evaluation.digest
         if evaluation.outcome is not None:
             same = same and canonical(outcome).decode() == evaluation.outcome

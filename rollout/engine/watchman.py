@@ -14,8 +14,9 @@ from rollout.db.tables import RolloutRow
 from rollout.domain import transition
 from rollout.domain.plan import lease_seconds
 from rollout.domain.rollout import EXPOSED
+from rollout.engine.carry_out import ACTOR
 from rollout.engine.control import Control, tell
-from rollout.engine.look import ACTOR, look
+from rollout.engine.look import look
 from rollout.engine.record import Cause, record
 from rollout.telemetry import DECISIONS
 

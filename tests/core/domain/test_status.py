@@ -12,7 +12,7 @@ PLAN = rollout(stages=STAGES)
 
 
 def status(state: State, *, killed: bool = False) -> RolloutStatus:
-    return status_of(("ro_1", 1), PLAN, state, None, killed=killed)
+    return status_of(("ro_1", 1), PLAN, state, None, killed=killed, now=at(60))
 
 
 def test_a_cohorts_percentage_is_said_to_be_the_cohorts() -> None:
@@ -27,7 +27,7 @@ def test_a_cohorts_percentage_is_said_to_be_the_cohorts() -> None:
 
 
 def test_a_killed_flag_serves_the_candidate_to_nobody_whatever_the_rollout_says() -> None:
-    completed = transition.complete(transition.start(PLAN, State(), "at_1", at(0)), at(9))
+    completed = transition.complete(PLAN, transition.start(PLAN, State(), "at_1", at(0)), at(9), proven=False)
     assert status(completed).percentage == 100
     assert status(completed, killed=True).percentage == 0
 

@@ -17,9 +17,9 @@ from rollout.db.tables import RolloutRow
 from rollout.delivery.hub import Hub
 from rollout.delivery.publish import publish_everywhere
 from rollout.domain.environment import Environment
-from rollout.engine import commands
-from rollout.engine.commands import Act, Actor
+from rollout.engine import commands, drafting
 from rollout.engine.control import Control
+from rollout.engine.rights import Act, Actor
 from rollout.engine.watchman import Watchman
 from rollout.ingest.accept import accept
 from rollout_client.evaluation.evidence import ArmIncrement, Batch, BatchAnswer, MetricIncrement, SlotIncrement
@@ -50,7 +50,7 @@ class Lab:
 
     async def start(self, **plan: Any) -> str:
         """A started rollout."""
-        identifier = await commands.create(self.control, rollout(**plan), "ann")
+        identifier = await drafting.create(self.control, rollout(**plan), "ann")
         await self.act(identifier, "start")
         return identifier
 
