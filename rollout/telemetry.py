@@ -27,7 +27,29 @@ STREAMS = Gauge("rampline_streams", "Streams that are open in this process.", re
 BATCHES = Counter("rampline_batches", "Batches of evidence, by outcome.", ("outcome",), registry=REGISTRY)
 ALERTS = Counter("rampline_client_alerts", "Alerts that clients sent, by kind.", ("kind",), registry=REGISTRY)
 DECISIONS = Counter(
-    "rampline_decisions", "Decisions the engine carried out in this process, by kind.", ("kind",), registry=REGISTRY
+    "rampline_decisions",
+    "Decisions the engine carried out in this process, by kind and first reason.",
+    ("kind", "reason"),
+    registry=REGISTRY,
+)
+HOLDS = Counter(
+    "rampline_hold_seconds",
+    "Time that looks of this process found rollouts held, by reason; several may hold at once.",
+    ("reason",),
+    registry=REGISTRY,
+)
+_ROLLOUT = ("rollout", "flag", "environment")
+STATE = Gauge(
+    "rampline_rollout_state", "1 for the present status of each live rollout.", (*_ROLLOUT, "status"), registry=REGISTRY
+)
+PERCENTAGE = Gauge(
+    "rampline_rollout_percentage", "What is served the candidate now (percent).", _ROLLOUT, registry=REGISTRY
+)
+STAGE_AGE = Gauge(
+    "rampline_rollout_stage_age_seconds",
+    "Time spent in the present stage; pauses do not count.",
+    (*_ROLLOUT, "stage"),
+    registry=REGISTRY,
 )
 ENGINE_AGE = Gauge(
     "rampline_engine_age_seconds",

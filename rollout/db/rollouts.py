@@ -50,6 +50,12 @@ async def page(
     return (await session.execute(query)).scalars().all()
 
 
+async def live(session: Session) -> Sequence[RolloutRow]:
+    """Every rollout that is scheduled or exposed, whatever its environment."""
+    query = select(RolloutRow).where(RolloutRow.status.in_((*EXPOSED, "scheduled"))).order_by(RolloutRow.id)
+    return (await session.execute(query)).scalars().all()
+
+
 async def exposed_on(session: Session, flag: str, environment: str, *, lock: bool = False) -> RolloutRow | None:
     """The rollout that is exposed on a flag in an environment; there is at most one."""
     query = select(RolloutRow).where(RolloutRow.exclusive == exclusive(flag, environment))

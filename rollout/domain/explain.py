@@ -31,7 +31,7 @@ def _says(reading: Reading) -> str:
         case "insufficient":
             return f"one arm has no outcome yet: {numbers}"
         case "error":
-            return "its source could not be asked"
+            return f"its source could not be asked: {reading.source_error}"
         case "pass":
             return f"passed: {numbers}"
 

@@ -1,6 +1,6 @@
 """progress(): gates in order, every closed one a reason to hold; one stage further only when all are open."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rollout.domain.approval import approval_missing
 from rollout.domain.decision import Decision, DecisionKind, Reason, Situation, hold
@@ -8,6 +8,7 @@ from rollout.domain.document import duration
 from rollout.domain.explain import arms, sentence, span
 from rollout.domain.judge import Reading
 from rollout.domain.plan import percentage_of, steps_of, units_wanted
+from rollout.domain.rollout import State
 from rollout.domain.watch import UNSEEN
 
 LOW_TRAFFIC = frozenset({"min_units", "no_traffic", "insufficient"})
@@ -32,12 +33,20 @@ def progress(situation: Situation) -> Decision:
     )
     stage = plan.stages[state.stage]
     if reasons:
-        overdue = stage.max_duration and state.stage_age(situation.now) >= duration(stage.max_duration)
+        fed = state.stage_age(situation.now) - timedelta(seconds=state.thin_until)
+        overdue = stage.max_duration is not None and fed >= duration(stage.max_duration)
         return _undecided(situation, reasons) if overdue else hold(*reasons)
     reasons = _approval(situation)
     if reasons:
         return hold(*reasons)
     return _forward(situation, "every gate is open", proven=_is_proven(situation))
+
+
+def thin_until(state: State, decision: Decision, now: datetime) -> float:
+    """Age of the stage (seconds) until which too few units had come to judge by; later than that stays as it is."""
+    if state.status == "running" and any(reason.code in ("min_units", "insufficient") for reason in decision.reasons):
+        return state.stage_age(now).total_seconds()
+    return state.thin_until
 
 
 def _bake(situation: Situation) -> Decision:
@@ -136,7 +145,10 @@ def _approval(situation: Situation) -> tuple[Reason, ...]:
 
 
 def _undecided(situation: Situation, reasons: tuple[Reason, ...]) -> Decision:
-    """max_duration has passed: the plan's `on_undecided`. Low traffic holds; only what is undecided can be advanced."""
+    """max_duration has passed since enough had come: the plan's `on_undecided`; only what is undecided can be advanced.
+
+    While nothing comes it holds, whatever the policy.
+    """
     policy, codes = situation.plan.on_undecided, {reason.code for reason in reasons}
     if codes & LOW_TRAFFIC:
         return hold(Reason("max_duration", "held at max_duration until there is enough traffic"), *reasons)

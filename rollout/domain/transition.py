@@ -83,6 +83,7 @@ def step_back(
         clock_since=None,
         retreat_at=now + every,
         missing={},
+        thin_until=0.0,
         approval=None,
     )
     return _open(plan, state, attempt_id, now)
@@ -170,7 +171,14 @@ def calibrate(state: State, frozen: Mapping[str, Frozen]) -> State:
 def _enter(plan: PlanBody, state: State, stage: int, attempt_id: str, now: datetime) -> State:
     status: Status = "running" if stage < len(plan.stages) else "baking"
     state = msgspec.structs.replace(
-        state, status=status, stage=stage, elapsed=0.0, clock_since=now, missing={}, paused_reason=None
+        state,
+        status=status,
+        stage=stage,
+        elapsed=0.0,
+        clock_since=now,
+        missing={},
+        thin_until=0.0,
+        paused_reason=None,
     )
     return _open(plan, state, attempt_id, now)
 

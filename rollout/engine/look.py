@@ -24,12 +24,14 @@ from rollout.domain.judge import Look, SourceFailure, judge
 from rollout.domain.metric import Metric
 from rollout.domain.missing import is_blind, missing_now, patience_of
 from rollout.domain.plan import RolloutDocument
+from rollout.domain.progress import thin_until
 from rollout.domain.rollout import State
 from rollout.domain.watch import gate_margin, watches
 from rollout.engine.carry_out import ACTOR, as_carried_out, carry_out, lapse, regain
 from rollout.engine.control import Control
 from rollout.engine.opening import open_when_due
 from rollout.engine.record import Cause, record
+from rollout.telemetry import HOLDS
 from rollout_client.evaluation.ruleset import Frozen
 
 ENGINE_VERSION = f"rampline {__version__}"
@@ -74,7 +76,12 @@ async def look(session: Session, control: Control, row: RolloutRow, now: datetim
         await _keep(session, row, added, inputs, (evidence, outcome))
     if frozen:
         await _calibrate(session, row, frozen, now)
-    state = msgspec.structs.replace(row.state, missing=missing_now(outcome.judgement, row.state, now))
+    state = msgspec.structs.replace(
+        row.state,
+        missing=missing_now(outcome.judgement, row.state, now),
+        thin_until=thin_until(row.state, outcome.decision, now),
+    )
+    _count_hold(row, decision, now)
     await rollouts.looked(session, row, state, now, _next_check(row.document, state, now))
     if decision.kind != "hold" or outcome.decision.kind != "hold":
         await carry_out(session, control, row, outcome, now)
@@ -111,6 +118,13 @@ def examine(
         plan=plan, state=state, judgement=judgement, watches=watched, killed=inputs.killed, now=inputs.now
     )
     return evidence, Outcome(judgement=judgement, decision=decide(situation))
+
+
+def _count_hold(row: RolloutRow, decision: Decision, now: datetime) -> None:
+    """Add the time since the look before to everything that holds now."""
+    if decision.kind == "hold" and row.judged_at is not None:
+        for code in {reason.code for reason in decision.reasons}:
+            HOLDS.labels(code).inc(max(0.0, (now - row.judged_at).total_seconds()))
 
 
 def _still_blind(row: RolloutRow, failing: Mapping[str, SourceFailure]) -> bool:

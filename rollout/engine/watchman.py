@@ -73,7 +73,7 @@ class Watchman:
                 assert row is not None
                 decision = await look(session, self._control, row, now)
             if decision.kind != "hold":
-                DECISIONS.labels(decision.kind).inc()
+                DECISIONS.labels(decision.kind, decision.reasons[0].code).inc()
                 _log.info("decided", rollout=claimed, decision=decision.kind, reason=decision.reasons[0].message)
                 await tell(self._control)
         except Exception:
