@@ -87,9 +87,9 @@ def _rollout(api: Api, document: RolloutDocument, wanted: Wanted) -> Said:
     if made is None:
         made, how = _made(api, document, next((each for each in known if _continues(document, each)), None))
     said = f"{_name(document)}: {how}, {made['id']}, "
-    if wanted.start and made["status"] in ("draft", "scheduled"):
-        api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
-        return Said(said + "started")
+    if wanted.start and made["status"] == "draft":  # what is scheduled keeps its time
+        done = api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
+        return Said(said + ("scheduled" if done["change"]["to_status"] == "scheduled" else "started"))
     return Said(said + str(made["status"]))
 
 
