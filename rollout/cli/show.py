@@ -22,6 +22,11 @@ def change(made: dict[str, Any]) -> str:
     return f"{_words(made['step'])}: {status}, {share}"
 
 
+def verdicts(made: dict[str, Any]) -> list[str]:
+    """What the look behind a transition said of each metric; nothing of one recorded by an older service."""
+    return [verdict["sentence"] for verdict in made.get("verdicts", [])]
+
+
 def entry(recorded: dict[str, Any]) -> str:
     """One row of the audit trail."""
     where = f" in {recorded['environment']}" if recorded["environment"] else ""

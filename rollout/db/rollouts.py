@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import func, inspect, select, update
 from sqlalchemy.orm import undefer
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import StaleDataError
@@ -37,6 +37,11 @@ async def find(session: Session, identifier: str, *, lock: bool = False, evidenc
     return await session.get(
         RolloutRow, identifier, with_for_update=lock or None, options=options, populate_existing=True
     )
+
+
+def evidence_if_read(row: RolloutRow) -> Evidence | None:
+    """The row's evidence where whoever read the row asked for it; None without another question to the database."""
+    return None if "evidence" in inspect(row).unloaded else row.evidence
 
 
 async def page(

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from rollout.domain.findings import Finding
 from rollout.domain.plan import PlanBody, is_proven, percentage_of, steps_of
 from rollout.domain.rollout import Approval, Attempt, Breach, State, Status, Waiver, Would
 from rollout_client.evaluation.ruleset import Frozen
@@ -29,6 +30,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     actor: str
     at: datetime
+    verdicts: tuple[Finding, ...] = ()
 
 
 def schedule(state: State, start_at: datetime) -> State:

@@ -9,6 +9,7 @@ from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.delivery.publish import publish
+from rollout.domain.findings import Finding, Recorded, findings
 from rollout.domain.rollout import ENDED, EXPOSED, State, percentage_now
 from rollout.domain.transition import Change, Step
 
@@ -28,7 +29,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
 async def record(session: Session, row: RolloutRow, state: State, cause: Cause) -> Transition:
     """Write `state` and everything that follows from it. The row must be locked by this transaction."""
-    before = row.state
+    before, verdicts = row.state, verdicts_of(row)
     await rollouts.replace_state(session, row, state, cause.at)
     if state.attempts != before.attempts:
         await rollouts.add_attempt(session, row)
@@ -39,7 +40,7 @@ async def record(session: Session, row: RolloutRow, state: State, cause: Cause) 
     revision = await publish(session, row.environment, cause.at) if seen else None
     transition = Transition(
         seq=await rollouts.next_seq(session, row.id),
-        change=_change(row, before, state, cause),
+        change=_change(row, before, state, cause, verdicts),
         tick=cause.tick,
         ruleset_revision=revision,
     )
@@ -47,7 +48,18 @@ async def record(session: Session, row: RolloutRow, state: State, cause: Cause) 
     return transition
 
 
-def _change(row: RolloutRow, before: State, after: State, cause: Cause) -> Change:
+def verdicts_of(row: RolloutRow) -> tuple[Finding, ...]:
+    """What the newest recorded look said; with the sizes of effects if the row was read with its evidence.
+
+    A kill and a lapse read it without: they are the shortest paths, and no statistic is on them.
+    """
+    if row.latest is None:
+        return ()
+    newest = Recorded(judgement=row.latest.judgement, tick=row.tick, evidence=rollouts.evidence_if_read(row))
+    return findings(row.document, row.metrics, newest)
+
+
+def _change(row: RolloutRow, before: State, after: State, cause: Cause, verdicts: tuple[Finding, ...]) -> Change:
     return Change(
         step=cause.step,
         from_status=before.status,
@@ -59,4 +71,5 @@ def _change(row: RolloutRow, before: State, after: State, cause: Cause) -> Chang
         reason=cause.reason,
         actor=cause.actor,
         at=cause.at,
+        verdicts=verdicts,
     )
