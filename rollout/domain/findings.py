@@ -98,7 +98,7 @@ def _finding(watch: Watch, reading: Reading, effect: Effect | None, look: Record
         log_e_gate=reading.log_e_gate,
         gate_threshold=reading.gate_threshold,
         design_effect=reading.design_effect,
-        needed=_said(reading.units_needed),
+        needed=reading.units_needed,
         awaits=reading.awaits,
     )
 

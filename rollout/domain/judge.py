@@ -329,8 +329,13 @@ def _needed(
         if mine.log_e_gate <= 0.0:
             return None
         observed = candidate.x if watch.kind == "ratio" else candidate.n
-        return rounded(observed * (threshold - mine.log_e_gate) / mine.log_e_gate)
+        return _about(observed * (threshold - mine.log_e_gate) / mine.log_e_gate)
     rate = ControlHistory(*mine.history).guess.mean if mine.history is not None else 0.0
     present = log_tempered(mine.gate, ADVANCE_WEIGHTS, mine.design_effect) if mine.gate else 0.0
     needed = units_needed(present, threshold, rate, look.margins[watch.metric], watch.direction, share)
-    return None if needed is None else needed * mine.design_effect
+    return None if needed is None else _about(needed * mine.design_effect)
+
+
+def _about(requests: float) -> float:
+    """Six digits: it is an estimate, found by a search whose last digits are not those of another CPU."""
+    return float(f"{requests:.6g}")

@@ -182,7 +182,8 @@ def test_numbers_are_kept_at_a_precision_that_a_replay_repeats(kind: str) -> Non
     world, evidence = measured(kind, [place % 16 for place in range(1600)])
     effect = found(world, evidence).effect
     assert effect is not None
-    for number in (effect.estimate, effect.lower, effect.upper):
+    needed = world.judge(evidence, 62).readings[0].units_needed
+    for number in (effect.estimate, effect.lower, effect.upper, needed):
         assert number is None or number == float(f"{number:.6g}")
     again = msgspec.json.decode(msgspec.json.encode(evidence), type=Evidence)
     assert msgspec.json.encode(found(world, again)) == msgspec.json.encode(found(world, evidence))
