@@ -17,7 +17,7 @@ from rollout.api.auth import EDIT, REDUCE, VIEW, Caller, admits
 from rollout.api.documents import tagged
 from rollout.api.problems import REFUSALS
 from rollout.api.service import Service
-from rollout.db import flag_states, rollouts
+from rollout.db import flag_states, overrides, rollouts
 from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
@@ -102,11 +102,13 @@ class RolloutRecord(Summary, frozen=True, kw_only=True):
 class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
     """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far.
 
+    `overrides`: units that a person gave a variant of the flag here; neither the rollout nor its end moves them.
     `estimates` are for people: sizes of effects with their intervals, in the order of the readings.
     """
 
     users_exposed: int
     transitions: int
+    overrides: int
     estimates: tuple[Estimates, ...]
 
 
@@ -190,6 +192,7 @@ async def get_status(
         killed = (await flag_states.find(session, row.flag, row.environment)).killed
         users = await units_exposed(session, row)
         moves = len(await rollouts.transitions(session, row.id))
+        given = await overrides.count(session, row.flag, row.environment, service.control.now())
     latest = None
     if row.latest is not None and row.judged_at is not None:
         latest = (row.latest.judgement, row.latest.decision, row.judged_at)
@@ -198,7 +201,7 @@ async def get_status(
     )
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
     estimates = await asyncio.to_thread(_estimates, row, users)
-    return StatusAnswer(**fields, users_exposed=users, transitions=moves, estimates=estimates)
+    return StatusAnswer(**fields, users_exposed=users, transitions=moves, overrides=given, estimates=estimates)
 
 
 @get("/{rollout:str}/transitions", opt=VIEW, responses=REFUSALS)

@@ -16,6 +16,7 @@ from rollout.api import (
     health,
     keys,
     metrics,
+    overrides,
     plans,
     preview,
     rollouts,
@@ -24,7 +25,7 @@ from rollout.api import (
 )
 from rollout.api.auth import ANYONE, admits
 
-_NOUNS = (environments, flags, cohorts, metrics, plans, rollouts, keys, audit, preview, schemas)
+_NOUNS = (environments, flags, overrides, cohorts, metrics, plans, rollouts, keys, audit, preview, schemas)
 
 
 def routes(*, open_metrics: bool) -> list[Any]:

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from rollout import __version__
-from rollout.cli import acts, show, trail
+from rollout.cli import acts, overrides, show, trail
 from rollout.cli.apply import Wanted
 from rollout.cli.apply import apply as bring
 from rollout.cli.choose import Name, Somewhere, newest
@@ -100,6 +100,7 @@ def status(
 
 acts.add_to(app)
 trail.add_to(app)
+overrides.add_to(app)
 
 
 @app.command()

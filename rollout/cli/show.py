@@ -73,6 +73,9 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
             yield f"            spent {spent['day']:.6g} today and {spent['stage']:.6g} in this stage"
         if reading["metric"] in estimates:
             yield from _effect(estimates[reading["metric"]], reading)
+    if status.get("overrides"):
+        where = f"rollout overrides {status['flag']} -e {status['environment']}"
+        yield f"  pinned by override: {status['overrides']} units, whatever the rollout does ({where})"
     yield f"  users  about {status['users_exposed']} had the candidate; {status['transitions']} transitions so far"
 
 

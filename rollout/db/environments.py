@@ -69,6 +69,12 @@ async def keep_ruleset(session: Session, ruleset: Ruleset, now: datetime) -> Non
     await session.flush()
 
 
+async def rewrite_ruleset(session: Session, ruleset: Ruleset) -> None:
+    """Take something out of a ruleset that is kept and served no more."""
+    kept = (RulesetRow.environment == ruleset.environment, RulesetRow.revision == ruleset.revision)
+    await session.execute(update(RulesetRow).where(*kept).values(document=lines.encode(ruleset)))
+
+
 async def ruleset(session: Session, key: str, revision: int | None = None) -> bytes | None:
     """The encoded ruleset of a revision (None: the newest), None when there is none."""
     query = select(RulesetRow.document).where(RulesetRow.environment == key)

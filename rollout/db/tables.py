@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rollout.db.base import Base, Big, Json, UtcDateTime
@@ -229,6 +229,22 @@ class RulesetRow(Base):
     revision: Mapped[int] = mapped_column(Integer, primary_key=True)
     document: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class OverrideRow(Base):
+    """A unit that a person gave a variant, until it ends; then the row goes."""
+
+    __tablename__ = "overrides"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    flag: Mapped[str] = mapped_column(Key, ForeignKey("flags.key"))
+    environment: Mapped[str] = mapped_column(Key, ForeignKey("environments.key"))
+    unit: Mapped[str] = mapped_column(String(500))
+    variant: Mapped[str] = mapped_column(Key)
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    __table_args__ = (UniqueConstraint("environment", "flag", "unit"),)
 
 
 class EngineRow(Base):

@@ -39,13 +39,17 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one environment serves, uncompiled. `rollouts`: exposed ones, and the last ended one of each flag."""
+    """Everything one environment serves, uncompiled. `rollouts`: exposed ones, and the last ended one of each flag.
+
+    `overrides`: by flag and unit, the variants that people gave and that have not ended.
+    """
 
     environment: str
     flags: Mapping[str, Flag]
     states: Mapping[str, FlagState]
     cohorts: Mapping[str, Cohort]
     rollouts: Sequence[Running]
+    overrides: Mapping[str, Mapping[str, str]] = {}
 
 
 def compile_ruleset(served: Served, revision: int, edition: str = "") -> Ruleset:
@@ -54,10 +58,7 @@ def compile_ruleset(served: Served, revision: int, edition: str = "") -> Ruleset
     for rollout in served.rollouts:
         by_flag.setdefault(rollout.document.flag, []).append(rollout)
     exposed = [rollout for rollout in served.rollouts if rollout.state.status in EXPOSED]
-    flags = {
-        key: _flag(flag, served.states.get(key, FlagState()), served.environment, by_flag.get(key, ()))
-        for key, flag in served.flags.items()
-    }
+    flags = {key: _flag(flag, served, by_flag.get(key, ())) for key, flag in served.flags.items()}
     return Ruleset(
         environment=served.environment,
         revision=revision,
@@ -87,8 +88,9 @@ def _changed(before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, T | N
     return changes
 
 
-def _flag(flag: Flag, state: FlagState, environment: str, rollouts: Iterable[Running]) -> RulesetFlag:
-    targeting = flag.targeting.get(environment, Targeting())
+def _flag(flag: Flag, served: Served, rollouts: Iterable[Running]) -> RulesetFlag:
+    targeting = flag.targeting.get(served.environment, Targeting())
+    state = served.states.get(flag.key, FlagState())
     rules: list[Rule] = [_authored(rule) for rule in targeting.rules]
     pins: dict[str, Literal["live", "drain"]] = {}
     for rollout in rollouts:
@@ -108,7 +110,7 @@ def _flag(flag: Flag, state: FlagState, environment: str, rollouts: Iterable[Run
         killed=state.killed,
         released=state.released,
         prerequisites=tuple(Prerequisite(flag=p.flag, variants=p.variants) for p in flag.prerequisites),
-        overrides=targeting.overrides,
+        overrides={**targeting.overrides, **served.overrides.get(flag.key, {})},
         pins=pins,
         rules=tuple(rules),
     )

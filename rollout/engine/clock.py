@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from rollout.engine import upkeep
+from rollout.engine import overrides, upkeep
 from rollout.engine.control import Control
 from rollout.engine.watchman import Watchman
 
@@ -82,3 +82,7 @@ class Clock:
             await self._watchman.round()
         except Exception:
             _log.exception("round failed")
+        try:
+            await overrides.expire(self._control)
+        except Exception:
+            _log.exception("overrides could not be ended")

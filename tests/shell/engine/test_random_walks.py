@@ -71,7 +71,7 @@ async def holds(service: Lab, identifier: str, before: State) -> State:
     async with service.database.read() as session:
         found = await rollouts.transitions(session, identifier)
         killed = (await flag_states.find(session, "answer", "production")).killed
-        wanted = compile_ruleset(await publish_module.gathered(session, "production"), 0)
+        wanted = compile_ruleset(await publish_module.gathered(session, "production", service.now), 0)
     assert [each.seq for each in found] == list(range(1, len(found) + 1))
     assert before.status not in ENDED or row.state == before, "what has ended stays as it is"
     for each in found:
