@@ -16,6 +16,7 @@ from rollout.stats.margin import Direction, Margin
 
 ChangeForm = Literal["ratio", "difference", "share_beyond"]
 LARGEST_SAID = math.log(1e6)
+MANY = 1e9
 JUDGED: dict[Verdict, str] = {"pass": "passed", "breach": "worse", "undecided": "undecided"}
 UNJUDGED: dict[Verdict, str] = {
     "no_traffic": "no request reached this stage lately",
@@ -236,7 +237,7 @@ def _needed(reading: Reading) -> str:
 
 
 def _count(needed: float) -> str:
-    return f"{max(1, math.ceil(needed))}"
+    return f"{max(1, math.ceil(needed)):,}" if needed < MANY else "very many"
 
 
 def _level(reading: Reading, arm: ArmNumbers) -> str:

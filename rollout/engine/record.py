@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import msgspec
+import structlog
 
 from rollout.db import flag_states, rollouts
 from rollout.db.rollouts import Transition
@@ -13,6 +14,7 @@ from rollout.domain.findings import Finding, Recorded, findings
 from rollout.domain.rollout import ENDED, EXPOSED, State, percentage_now
 from rollout.domain.transition import Change, Step
 
+_log = structlog.get_logger("rollout.engine")
 _UNSEEN: frozenset[Step] = frozenset({"pause", "approve", "schedule", "waive", "revise", "observe"})
 """Steps that serve nobody anything else, unless they open an attempt: they need no ruleset."""
 
@@ -55,8 +57,12 @@ def verdicts_of(row: RolloutRow) -> tuple[Finding, ...]:
     """
     if row.latest is None:
         return ()
-    newest = Recorded(judgement=row.latest.judgement, tick=row.tick, evidence=rollouts.evidence_if_read(row))
-    return findings(row.document, row.metrics, newest)
+    try:
+        newest = Recorded(judgement=row.latest.judgement, tick=row.tick, evidence=rollouts.evidence_if_read(row))
+        return findings(row.document, row.metrics, newest)
+    except Exception:  # a decision that cannot be explained is carried out all the same
+        _log.exception("the verdicts behind a transition cannot be said", rollout=row.id)
+        return ()
 
 
 def _change(row: RolloutRow, before: State, after: State, cause: Cause, verdicts: tuple[Finding, ...]) -> Change:

@@ -110,6 +110,8 @@ def test_what_is_needed_depends_on_what_is_missing() -> None:
     assert "the change" not in said(unseen, effect()), "one arm has no change"
     awaited = said(reading("mean", "insufficient", awaits=321))
     assert "321 more baseline outcomes until its thresholds are frozen" in awaited
+    assert "about very many more" in said(reading("mean", "undecided", units_needed=1e12))
+    assert "about 41,235 more" in said(reading("mean", "undecided", units_needed=41234.5))
     assert "cannot be said yet" in said(reading("mean", "undecided", units_needed=None))
     assert "holds until" in said(reading("mean", "breach", role="signal"))
     assert "holds nothing" in said(reading("mean", "breach", role="warning"))

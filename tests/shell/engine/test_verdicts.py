@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from rollout.db import rollouts
 from rollout.db.rollouts import Transition
 from rollout.db.tables import TransitionRow
+from rollout.engine import record as record_module
 from rollout.engine import switch
 from rollout.engine.replay import Replayed, replay
 from tests.shell.engine.lab import Lab, lab
@@ -120,3 +121,20 @@ async def test_a_transition_recorded_before_there_were_verdicts_is_read_and_quot
                 row.change = {name: value for name, value in row.change.items() if name != "verdicts"}
         assert [each.change.verdicts for each in await transitions(service, identifier)] == [(), ()]
         assert (await replayed(service, identifier)).exact
+
+
+async def test_what_cannot_be_explained_is_done_all_the_same(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ArithmeticError("no sentence today")
+
+    monkeypatch.setattr(record_module, "findings", fails)
+    async with lab(database_url) as service:
+        identifier = await rolled_back(service)
+        assert (await transitions(service, identifier))[-1].change.verdicts == ()
+        assert (await service.row(identifier)).status == "rolled_back"
+        again = await service.start()
+        await service.send(again, 0.02, 0.02)
+        await service.watchman.round()
+        assert (await service.act(again, "roll_back", "enough")).change.to_status == "rolled_back"
