@@ -212,7 +212,7 @@ def _needed(reading: Reading) -> str:
         case "undecided":
             return "how many more requests are needed cannot be said yet"
         case "breach" if reading.role == "guardrail":
-            return "nothing more is needed to act on it"
+            return "nothing more is needed to prove it"
         case "breach" if reading.role == "signal":
             return "the stage holds until this is no longer so"
         case "breach":

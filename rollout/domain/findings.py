@@ -66,7 +66,10 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def findings(plan: RolloutDocument, metrics: Mapping[str, Metric], look: Recorded) -> tuple[Finding, ...]:
-    """The verdicts of a look, in the order of the plan."""
+    """The verdicts of a look, in the order of the plan.
+
+    Any version of the plan will do: what is watched and its margins stay for the life of a started rollout.
+    """
     watched = watches(plan, metrics)
     readings = {reading.metric: reading for reading in look.judgement.readings}
     found = []

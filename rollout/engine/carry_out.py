@@ -25,6 +25,13 @@ def as_carried_out(row: RolloutRow, decision: Decision) -> Decision:
     return hold(*decision.reasons)
 
 
+def is_news(row: RolloutRow, decision: Decision) -> bool:
+    """Whether a decision will be recorded: all that move something, and of an observed rollout what is new."""
+    if as_carried_out(row, decision).kind == decision.kind:
+        return decision.kind != "hold"
+    return row.state.would is None or row.state.would.kind != decision.kind
+
+
 async def carry_out(session: Session, control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> None:
     """Record the decision of a look and what follows from it; of an observed rollout, what would have followed."""
     reason = "; ".join(reason.message for reason in outcome.decision.reasons)
@@ -56,7 +63,7 @@ async def regain(session: Session, control: Control, row: RolloutRow, now: datet
 
 async def _observe(session: Session, row: RolloutRow, decision: Decision, reason: str, now: datetime) -> None:
     """Once for each decision that differs from the one before it: a look every few seconds would say it again."""
-    if row.state.would is not None and row.state.would.kind == decision.kind:
+    if not is_news(row, decision):
         return
     state = transition.observe(row.state, Would(kind=decision.kind, reason=reason, at=now))
     words = decision.kind.replace("_", " ")

@@ -27,7 +27,7 @@ from rollout.domain.plan import RolloutDocument
 from rollout.domain.progress import thin_until
 from rollout.domain.rollout import State
 from rollout.domain.watch import gate_margin, watches
-from rollout.engine.carry_out import ACTOR, as_carried_out, carry_out, lapse, regain
+from rollout.engine.carry_out import ACTOR, as_carried_out, carry_out, is_news, lapse, regain
 from rollout.engine.control import Control
 from rollout.engine.opening import open_when_due
 from rollout.engine.record import Cause, record
@@ -72,20 +72,22 @@ async def look(session: Session, control: Control, row: RolloutRow, now: datetim
     evidence, outcome = examine(row.document, row.metrics, row.evidence, added, inputs)
     decision, frozen = as_carried_out(row, outcome.decision), _newly_frozen(row.state, evidence)
     fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
-    if fresh or frozen or decision.kind != "hold" or _differs(row.latest, outcome):
+    missing = missing_now(outcome.judgement, row.state, now)
+    blind = is_blind(row.document, msgspec.structs.replace(row.state, missing=missing), outcome.judgement, now)
+    if fresh or frozen or blind or is_news(row, outcome.decision) or _differs(row.latest, outcome):
         await _keep(session, row, added, inputs, (evidence, outcome))
     if frozen:
         await _calibrate(session, row, frozen, now)
     state = msgspec.structs.replace(
         row.state,
-        missing=missing_now(outcome.judgement, row.state, now),
+        missing=missing,
         thin_until=thin_until(row.state, outcome.decision, now),
     )
     _count_hold(row, decision, now)
     await rollouts.looked(session, row, state, now, _next_check(row.document, state, now))
     if decision.kind != "hold" or outcome.decision.kind != "hold":
         await carry_out(session, control, row, outcome, now)
-    elif is_blind(row.document, state, outcome.judgement, now):
+    elif blind:
         await lapse(session, row, outcome, now)
     return decision
 

@@ -32,7 +32,10 @@ def reading(kind: MetricKind, verdict: Verdict, **changes: Any) -> Reading:
         "gate_threshold": 2.9957, "gate_margin": Margin(0.06, False, 3.0), "design_effect": 1.0,
         "units_needed": 411.2,
     }  # fmt: skip
-    fields |= {"breach": {"log_e_harm": 5.0}, "pass": {"log_e_gate": 3.25}}.get(verdict, {})
+    of_verdict: dict[str, dict[str, Any]] = {
+        "breach": {"log_e_harm": 5.0}, "pass": {"log_e_gate": 3.25}, "error": {"source_error": "timed out"},
+    }  # fmt: skip
+    fields |= of_verdict.get(verdict, {})
     return Reading(**{**fields, **changes})
 
 
@@ -61,7 +64,7 @@ def test_every_verdict_names_the_numbers_of_both_arms(kind: MetricKind, verdict:
     ("verdict", "parts"),
     [
         ("pass", ["passed", "25.8-fold, 20-fold opens the gate (log e 3.25 >= 3.00)", "nothing more is needed"]),
-        ("breach", ["worse", "148-fold, 100-fold proves it (log e 5.00 >= 4.61)", "nothing more is needed to act"]),
+        ("breach", ["worse", "148-fold, 100-fold proves it (log e 5.00 >= 4.61)", "nothing more is needed to prove"]),
         ("undecided", [
             "4.48-fold, 20-fold opens the gate (log e 1.50 < 3.00)",
             "1.65-fold, 100-fold proves it (log e 0.50 < 4.61)",
@@ -71,7 +74,7 @@ def test_every_verdict_names_the_numbers_of_both_arms(kind: MetricKind, verdict:
         ("no_traffic", ["no request reached this stage lately", "412 and 398 requests", "requests to both arms"]),
         ("no_data", ["no outcome of this metric", "412 and 398 requests", "is it observed"]),
         ("stale", ["no outcome of this metric lately", "412 and 398 requests", "newer outcomes"]),
-        ("error", ["its source could not be asked", "412 and 398 requests", "an answer of its source"]),
+        ("error", ["its source could not be asked (timed out)", "412 and 398 requests", "an answer of its source"]),
     ],
 )  # fmt: skip
 def test_a_verdict_says_how_much_evidence_there_is_and_what_it_still_takes(verdict: Verdict, parts: list[str]) -> None:

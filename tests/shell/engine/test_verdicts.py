@@ -138,3 +138,57 @@ async def test_what_cannot_be_explained_is_done_all_the_same(
         await service.send(again, 0.02, 0.02)
         await service.watchman.round()
         assert (await service.act(again, "roll_back", "enough")).change.to_status == "rolled_back"
+
+
+async def test_a_revised_plan_leaves_the_verdicts_of_the_look_before(database_url: str) -> None:
+    stages = [
+        {"name": "canary", "percentage": 10, "min_duration": "10m", "min_units": 20},
+        {"name": "early", "percentage": 25, "min_duration": "10m", "min_units": 20},
+        {"name": "half", "percentage": 50, "min_duration": "20m", "min_units": 20},
+    ]
+    async with lab(database_url) as service:
+        identifier = await service.start(stages=stages)
+        await service.send(identifier, 0.02, 0.02)
+        await service.watchman.round()
+        await service.revise(identifier, stages=[stages[0], {**stages[1], "percentage": 20}, stages[2]])
+        await service.act(identifier, "pause", "before anybody has looked with the wider gate")
+        await service.act(identifier, "resume")
+        await service.send(identifier, 0.02, 0.02)
+        await service.watchman.round()
+        await service.act(identifier, "pause", "after")
+        found = [each.change for each in await transitions(service, identifier)]
+        said = [(each.step, *(verdict.lines.gate.size for verdict in each.verdicts)) for each in found]
+        assert said == [("start",), ("revise", 0.04), ("pause", 0.04), ("resume", 0.04), ("pause", 0.05)]
+        assert "2.5 times the plan's margin" in found[-1].verdicts[0].sentence
+        assert (await replayed(service, identifier)).exact
+
+
+async def test_a_blind_source_is_in_the_verdicts_of_the_lapse(database_url: str) -> None:
+    guardrails = [{"metric": "error_rate", "max_regression": {"absolute": 0.02}, "error_limit": 1}]
+    async with lab(database_url) as service:
+        identifier = await service.start(lease="5m", guardrails=guardrails)
+        await service.send(identifier, 0.02, 0.02)
+        await service.pass_time(60)
+        for _ in range(8):
+            await service.report("error_rate", "timed out")
+            await service.pass_time(60)
+        lapsed = (await transitions(service, identifier))[-1]
+        assert (lapsed.change.step, lapsed.tick) == ("lapse", lapsed.change.verdicts[0].tick)
+        assert lapsed.change.verdicts[0].verdict == "error"
+        assert "its source could not be asked (timed out): candidate" in lapsed.change.verdicts[0].sentence
+        assert (await replayed(service, identifier)).exact
+
+
+async def test_what_an_observed_rollout_would_do_carries_its_verdicts(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await service.start(mode="observe")
+        for _ in range(6):
+            await service.send(identifier, 0.5, 0.02)
+            await service.pass_time(60)
+        observed = [each for each in await transitions(service, identifier) if each.change.step == "observe"]
+        assert [each.change.verdicts[0].verdict for each in observed] == ["breach"]
+        assert observed[0].tick == observed[0].change.verdicts[0].tick
+        await service.act(identifier, "pause", "lunch")
+        await service.act(identifier, "resume", "the breach was looked at")
+        await service.pass_time(60)
+        assert (await replayed(service, identifier)).exact
