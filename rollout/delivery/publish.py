@@ -31,12 +31,14 @@ async def publish(session: Session, environment: str, now: datetime) -> int:
 
 async def gathered(session: Session, environment: str) -> Served:
     """Everything the environment serves as this transaction sees it, uncompiled."""
+    authored = await environments.find(session, environment)
     return Served(
         environment=environment,
         flags={key: flag for key, (flag, _) in (await documents.every(session, Flag)).items()},
         states=await flag_states.of_environment(session, environment),
         cohorts={key: cohort for key, (cohort, _) in (await documents.every(session, Cohort)).items()},
         rollouts=await rollouts.served(session, environment),
+        holdout=authored.holdout if authored is not None else None,
     )
 
 

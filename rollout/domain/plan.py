@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from rollout.domain.document import Document, duration
+from rollout.domain.exclusion import Exclusion
 
 FEWEST_UNITS = 50
 """Candidate units a guarded stage waits for unless it says otherwise (statistics.md 3.5)."""
@@ -114,6 +115,7 @@ class RolloutDocument(PlanBody, frozen=True, kw_only=True):
     unit: str | None = None
     pin: str | None = None
     reseed: bool = False
+    exclusion: Exclusion | None = None
     description: str = ""
 
     def filled(self, plan: PlanBody, name: str) -> "RolloutDocument":

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from rollout.domain.cohort import Cohort
 from rollout.domain.document import Problem, duration, duration_problems
+from rollout.domain.exclusion import exclusion_problems
 from rollout.domain.flag import Flag
 from rollout.domain.guardrail_problems import guardrail_problems, missing
 from rollout.domain.metric import Metric
@@ -48,7 +49,7 @@ def rollout_problems(document: RolloutDocument, world: World) -> list[Problem]:
             problems.append(missing(path, f"variant of {flag.key!r}", variant, flag.variants))
     if document.baseline == document.candidate:
         problems.append(Problem("candidate", "is the same variant as the baseline; name the variant to roll out"))
-    return problems + plan_problems(document, world)
+    return problems + exclusion_problems(document.exclusion) + plan_problems(document, world)
 
 
 def plan_problems(plan: PlanBody, world: World) -> list[Problem]:

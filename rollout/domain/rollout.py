@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from rollout.domain.exclusion import Range
 from rollout.domain.plan import PlanBody, percentage_of
 from rollout_client.evaluation.ruleset import Frozen
 
@@ -64,6 +65,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     `elapsed` is the time (seconds) spent in the present stage up to `clock_since`; None: the clock stands still.
     `blind`: the engine took the exposure away until it sees again. `withheld`: a kill took it, until a person resumes.
     `frozen` holds, by metric, what was frozen from the baseline; it stays for the life of the rollout.
+    `slice` is what it owns of its exclusion group from its start on.
     """
 
     status: Status = "draft"
@@ -80,6 +82,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     missing_since: dict[str, datetime] = {}
     unproven_stages: tuple[str, ...] = ()
     frozen: dict[str, Frozen] = {}
+    slice: Range | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
