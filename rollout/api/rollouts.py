@@ -17,10 +17,11 @@ from rollout.api.auth import EDIT, REDUCE, VIEW, Caller
 from rollout.api.documents import tagged
 from rollout.api.problems import REFUSALS
 from rollout.api.service import Service
-from rollout.db import flag_states, rollouts
+from rollout.db import environments, flag_states, rollouts
 from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
+from rollout.domain.concurrent import Concurrent
 from rollout.domain.decide import Outcome
 from rollout.domain.document import Document
 from rollout.domain.estimates import Audience, Estimates, estimates_of
@@ -28,10 +29,10 @@ from rollout.domain.flag import FlagState
 from rollout.domain.judge import harm_level
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
-from rollout.domain.rollout import ALLOWED, State, Status
+from rollout.domain.rollout import ALLOWED, ENDED, State, Status
 from rollout.domain.status import RolloutStatus, status_of
 from rollout.domain.watch import watches
-from rollout.engine import commands
+from rollout.engine import commands, neighbours
 from rollout.engine.commands import Act, units_exposed
 from rollout.engine.replay import Replayed, replay
 from rollout.errors import Forbidden, NotFound
@@ -85,12 +86,14 @@ class RolloutRecord(Summary, frozen=True, kw_only=True):
 class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
     """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far.
 
-    `estimates` are for people: sizes of effects with their intervals, in the order of the readings.
+    `estimates` are for people: sizes of effects with their intervals, in the order of the readings. `concurrent` are
+    the exposed rollouts of the environment that this one may meet.
     """
 
     users_exposed: int
     transitions: int
     estimates: tuple[Estimates, ...]
+    concurrent: tuple[Concurrent, ...]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,15 +158,18 @@ async def get_status(
     async with service.control.database.read() as session:
         row = await _find(session, caller, rollout, evidence=True)
         killed = (await flag_states.find(session, row.flag, row.environment)).killed
+        environment = await environments.find(session, row.environment)
+        met = await neighbours.met(session, row) if row.status not in ENDED else ()
         users = await units_exposed(session, row)
         moves = len(await rollouts.transitions(session, row.id))
     latest = None
     if row.latest is not None and row.judged_at is not None:
         latest = (row.latest.judgement, row.latest.decision, row.judged_at)
-    status = status_of((row.id, row.revision), row.document, row.state, latest, killed=killed)
+    holdout = environment.holdout if environment is not None else None
+    status = status_of((row.id, row.revision), row.document, row.state, latest, killed=killed, holdout=holdout)
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
     estimates = await asyncio.to_thread(_estimates, row, users)
-    return StatusAnswer(**fields, users_exposed=users, transitions=moves, estimates=estimates)
+    return StatusAnswer(**fields, users_exposed=users, transitions=moves, estimates=estimates, concurrent=met)
 
 
 @get("/{rollout:str}/transitions", opt=VIEW, responses=REFUSALS)

@@ -33,6 +33,7 @@ def _command(action: Action) -> Callable[..., None]:
         with Api() as api:
             identifier = for_act(api, rollout, environment, action)
             done = api.ask("POST", f"/rollouts/{identifier}/actions/{action}", {"reason": reason})
-        typer.echo(f"{identifier}  {show.change(done['change'])}")
+            beside = api.ask("GET", f"/rollouts/{identifier}/status") if action == "start" else {"concurrent": []}
+        typer.echo("\n".join([f"{identifier}  {show.change(done['change'])}", *show.meets(beside)]))
 
     return act

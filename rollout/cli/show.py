@@ -48,11 +48,12 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     doubt = f" ({', '.join(doubts)})" if doubts else ""
     whose = f" of cohort {status['cohort']}" if status["cohort"] else ""
     share = f"{status['percentage']:g} %{whose} on {status['candidate']}"
-    yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}"
+    yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}{_part(status)}"
     following = status["next_change"]
     if following is not None:
         when = f", not before {following['not_before']}" if following["not_before"] else ""
-        yield f"  next   {following['to']} at {following['percentage']:g} %{when}"
+        whole = " of all units" if following["to"] == "completed" and status["reach"] != 100 else ""
+        yield f"  next   {following['to']} at {following['percentage']:g} %{whole}{when}"
     for reason in status["held"]:
         yield f"  held   {reason['message']}"
     if status["awaiting_approval"]:
@@ -60,12 +61,27 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     if status["breach"] is not None:
         breach = status["breach"]
         yield f"  breach {breach['metric']}: evidence {breach['log_e']:.2f} >= {breach['threshold']:.2f}"
+    yield from meets(status)
     estimates = {each["metric"]: each for each in status.get("estimates", [])}
     for reading in status["readings"]:
         yield f"  {reading['role']:<9} {reading['metric']}: {reading['verdict']}; {_arms(reading)}"
         if reading["metric"] in estimates:
             yield from _effect(estimates[reading["metric"]], reading)
     yield f"  users  about {status['users_exposed']} had the candidate; {status['transitions']} transitions so far"
+
+
+def meets(status: dict[str, Any]) -> Iterator[str]:
+    """A line for each exposed rollout that this one may meet."""
+    for other in status["concurrent"]:
+        yield f"  meets  {other['message']}"
+
+
+def _part(status: dict[str, Any]) -> str:
+    """Of whom the percentage is, when not every unit takes part."""
+    if status["reach"] == 100:
+        return ""
+    group = f" (group {status['group']})" if status["group"] else ""
+    return f"; {status['reach']:.4g} % of the units take part{group}"
 
 
 def _effect(estimates: dict[str, Any], reading: dict[str, Any]) -> Iterator[str]:

@@ -6,9 +6,10 @@ import msgspec
 
 from rollout.domain.decide import Decision, Reason
 from rollout.domain.document import duration
+from rollout.domain.holdout import Holdout
 from rollout.domain.judge import Judgement, Reading
 from rollout.domain.plan import RolloutDocument, percentage_of
-from rollout.domain.rollout import EXPOSED, Breach, State, Status, percentage_now, stage_name
+from rollout.domain.rollout import ENDED, EXPOSED, Breach, State, Status, percentage_now, stage_name
 
 
 class NextChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +23,8 @@ class NextChange(msgspec.Struct, frozen=True, kw_only=True):
 class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of GET /rollouts/{id}/status: for people on call and for programs.
 
-    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort.
+    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort. Under a holdout,
+    or in an exclusion group, only `reach` percent of the units take part at all, and the percentage is of these.
     """
 
     id: str
@@ -34,6 +36,8 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     percentage: float
     cohort: str | None
+    reach: float
+    group: str | None
     killed: bool
     guarded: bool
     proven: bool
@@ -57,6 +61,7 @@ def status_of(
     latest: tuple[Judgement, Decision, datetime] | None,
     *,
     killed: bool,
+    holdout: Holdout | None = None,
 ) -> RolloutStatus:
     """Join the record of a rollout with its latest evaluation; `identity` is (id, revision)."""
     judgement, decision, judged_at = latest if latest is not None else (None, None, None)
@@ -76,6 +81,8 @@ def status_of(
         stage=stage_name(document, state.stage),
         percentage=0.0 if killed else percentage_now(document, state),
         cohort=_cohort(document, state),
+        reach=_reach(document, state, holdout),
+        group=document.exclusion.group if document.exclusion is not None else None,
         killed=killed,
         guarded=bool(document.guardrails),
         proven=bool(document.guardrails) and not state.unproven_stages,
@@ -97,6 +104,14 @@ def _cohort(document: RolloutDocument, state: State) -> str | None:
     """Whose percentage it is, when not everyone's."""
     present = state.status in EXPOSED and 0 <= state.stage < len(document.stages)
     return document.stages[state.stage].cohort if present else None
+
+
+def _reach(document: RolloutDocument, state: State, holdout: Holdout | None) -> float:
+    """Percentage of the units that can be in either arm; a holdout and a group are drawn independently."""
+    if state.status in ENDED:
+        return 100.0
+    share = document.exclusion.share if document.exclusion is not None else 100.0
+    return share * (100.0 - (holdout.percentage if holdout is not None else 0.0)) / 100.0
 
 
 def _next_change(document: RolloutDocument, state: State) -> NextChange | None:

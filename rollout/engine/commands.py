@@ -21,6 +21,7 @@ from rollout.domain.flag import Flag
 from rollout.domain.plan import PlanBody, RolloutDocument
 from rollout.domain.plan_problems import rollout_problems
 from rollout.domain.rollout import Action, Approval, State, refusal
+from rollout.engine import neighbours
 from rollout.engine.control import Control, tell
 from rollout.engine.record import Cause, record
 from rollout.errors import Conflict, Forbidden, Invalid, NotFound
@@ -76,7 +77,8 @@ async def act(control: Control, identifier: str, wanted: Act, actor: Actor) -> T
 
     Raises:
         NotFound: no such rollout.
-        Conflict: the status forbids it, another rollout is exposed on the flag, or the revision is not the one seen.
+        Conflict: the status forbids it, another rollout is exposed on the flag, its group has no room, or the revision
+            is not the one seen.
         Forbidden: it raises exposure or approves, and the actor may not.
         Invalid: an act that raises exposure against evidence needs a reason.
     """
@@ -93,7 +95,10 @@ async def act(control: Control, identifier: str, wanted: Act, actor: Actor) -> T
         _allow(row, wanted, actor)
         await _refuse_exposing(session, row, wanted.action)
         state = _next_state(control, row, wanted, actor, now)
-        cause = Cause(step=wanted.action, reason=wanted.reason or f"{wanted.action} by hand", actor=actor.name, at=now)
+        reason = wanted.reason or f"{wanted.action} by hand"
+        if wanted.action == "start":
+            state, reason = await neighbours.beside(session, row, state, reason)
+        cause = Cause(step=wanted.action, reason=reason, actor=actor.name, at=now)
         done = await record(session, row, state, cause)
         await audit.record(session, _entry(row, actor.name, wanted.action, now, {"reason": wanted.reason}))
     await tell(control)
