@@ -33,7 +33,9 @@ def _command(action: Action) -> Callable[..., None]:
         with Api() as api:
             identifier = for_act(api, rollout, environment, action)
             done = api.ask("POST", f"/rollouts/{identifier}/actions/{action}", {"reason": reason})
-            beside = api.ask("GET", f"/rollouts/{identifier}/status") if action == "start" else {"concurrent": []}
-        typer.echo("\n".join([f"{identifier}  {show.change(done['change'])}", *show.meets(beside)]))
+            typer.echo(f"{identifier}  {show.change(done['change'])}")
+            if action == "start":
+                for line in show.meets(api.get(f"/rollouts/{identifier}/status")):
+                    typer.echo(line)
 
     return act

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from rollout.cli import show
 from rollout.cli.files import Authored
 from rollout.cli.remote import Api, Refused
 from rollout.domain.cohort import Cohort
@@ -87,7 +88,8 @@ def _rollout(api: Api, document: RolloutDocument, wanted: Wanted) -> Said:
     said = f"{_name(document)}: {'created' if same is None else 'unchanged'}, {made['id']}, "
     if wanted.start and made["status"] in ("draft", "scheduled"):
         api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
-        return Said(said + "started")
+        beside = show.meets(api.get(f"/rollouts/{made['id']}/status"))
+        return Said("\n".join([said + "started", *beside]))
     return Said(said + str(made["status"]))
 
 

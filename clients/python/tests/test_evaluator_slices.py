@@ -59,6 +59,14 @@ def test_a_slice_begins_and_ends_at_its_buckets() -> None:
                 assert ask(document, Context(unit)) == expected, (unit, start, end)
 
 
+def test_a_slice_of_another_unit_begins_and_ends_at_its_buckets_too() -> None:
+    for company, place in {**FIRST_OF_ITS_BUCKET, LOWEST: 0, HIGHEST: BUCKETS - 1}.items():
+        for start, end, inside in ((place, place + 1, True), (place + 1, BUCKETS, False), (0, place, False)):
+            if start < end:
+                document = flag(sliced(part(start, end, "s", unit="company"), threshold=BUCKETS))
+                assert (ask(document, Context("u", company=company)).arm is not None) is inside
+
+
 @pytest.mark.parametrize("when", [None, leaf("country", "in", "CH"), leaf("size", "greater_than", 3)])
 @pytest.mark.parametrize("attempt", ["at_1", None])
 def test_who_lies_outside_gets_what_everybody_gets_without_the_rollout(when: Any, attempt: str | None) -> None:
