@@ -17,10 +17,11 @@ from rollout.api.auth import EDIT, REDUCE, VIEW, Caller, admits
 from rollout.api.documents import tagged
 from rollout.api.problems import REFUSALS
 from rollout.api.service import Service
-from rollout.db import flag_states, overrides, rollouts
+from rollout.db import environments, flag_states, overrides, rollouts
 from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
+from rollout.domain.concurrent import Concurrent
 from rollout.domain.decision import Outcome
 from rollout.domain.document import Document
 from rollout.domain.estimates import Audience, Estimates, estimates_of
@@ -28,10 +29,10 @@ from rollout.domain.flag import FlagState
 from rollout.domain.judge import harm_level
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
-from rollout.domain.rollout import ALLOWED, State, Status
-from rollout.domain.status import RolloutStatus, status_of
+from rollout.domain.rollout import ALLOWED, ENDED, State, Status
+from rollout.domain.status import Around, RolloutStatus, status_of
 from rollout.domain.watch import watches
-from rollout.engine import commands, drafting
+from rollout.engine import commands, drafting, neighbours
 from rollout.engine.commands import units_exposed
 from rollout.engine.replay import Replayed, replay
 from rollout.engine.rights import Act
@@ -103,13 +104,15 @@ class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
     """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far.
 
     `overrides`: units that a person gave a variant of the flag here; neither the rollout nor its end moves them.
-    `estimates` are for people: sizes of effects with their intervals, in the order of the readings.
+    `estimates` are for people: sizes of effects with their intervals, in the order of the readings. `concurrent` are
+    the exposed rollouts of the environment that this one may meet.
     """
 
     users_exposed: int
     transitions: int
     overrides: int
     estimates: tuple[Estimates, ...]
+    concurrent: tuple[Concurrent, ...]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,18 +193,23 @@ async def get_status(
     async with service.control.database.read() as session:
         row = await _find(session, caller, rollout, evidence=True)
         killed = (await flag_states.find(session, row.flag, row.environment)).killed
+        environment = await environments.find(session, row.environment)
+        met = await neighbours.met(session, row) if row.status not in ENDED else ()
         users = await units_exposed(session, row)
         moves = len(await rollouts.transitions(session, row.id))
         given = await overrides.count(session, row.flag, row.environment, service.control.now())
     latest = None
     if row.latest is not None and row.judged_at is not None:
         latest = (row.latest.judgement, row.latest.decision, row.judged_at)
-    status = status_of(
-        (row.id, row.revision), row.document, row.state, latest, killed=killed, now=service.control.now()
-    )
+    holdout, now = environment.holdout if environment is not None else None, service.control.now()
+    identity = (row.id, row.revision)
+    around = Around(killed=killed, now=now, holdout=holdout)
+    status = status_of(identity, row.document, row.state, latest, around)
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
     estimates = await asyncio.to_thread(_estimates, row, users)
-    return StatusAnswer(**fields, users_exposed=users, transitions=moves, overrides=given, estimates=estimates)
+    return StatusAnswer(
+        **fields, users_exposed=users, transitions=moves, overrides=given, estimates=estimates, concurrent=met
+    )
 
 
 @get("/{rollout:str}/transitions", opt=VIEW, responses=REFUSALS)
@@ -275,7 +283,7 @@ async def _find(session: Session, caller: Caller, identifier: str, *, evidence: 
 
 
 def _summary(row: RolloutRow, flag: FlagState, now: datetime) -> Summary:
-    stands = status_of((row.id, row.revision), row.document, row.state, None, killed=flag.killed, now=now)
+    stands = status_of((row.id, row.revision), row.document, row.state, None, Around(killed=flag.killed, now=now))
     return Summary(
         id=row.id,
         flag=row.flag,

@@ -55,4 +55,5 @@ def _ask(rollout: str, environment: str | None, action: Action, body: dict[str, 
     with Api() as api:
         identifier = for_act(api, rollout, environment, action)
         done = api.ask("POST", f"/rollouts/{identifier}/actions/{action}", body)
-    typer.echo(f"{identifier}  {show.change(done['change'])}")
+        met = show.meets(api.get(f"/rollouts/{identifier}/status")) if action == "start" else ()
+        typer.echo("\n".join([f"{identifier}  {show.change(done['change'])}", *met]))

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from rollout.cli import show
 from rollout.cli.files import Authored
 from rollout.cli.remote import Api, Refused
 from rollout.domain.cohort import Cohort
@@ -89,7 +90,8 @@ def _rollout(api: Api, document: RolloutDocument, wanted: Wanted) -> Said:
     said = f"{_name(document)}: {how}, {made['id']}, "
     if wanted.start and made["status"] == "draft":  # what is scheduled keeps its time
         done = api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
-        return Said(said + ("scheduled" if done["change"]["to_status"] == "scheduled" else "started"))
+        how = "scheduled" if done["change"]["to_status"] == "scheduled" else "started"
+        return Said("\n".join([said + how, *show.meets(api.get(f"/rollouts/{made['id']}/status"))]))
     return Said(said + str(made["status"]))
 
 

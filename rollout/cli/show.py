@@ -47,24 +47,23 @@ def _way(before: str, after: str) -> str:
 def _lines(status: dict[str, Any]) -> Iterator[str]:
     what = f"{status['flag']} {status['baseline']} -> {status['candidate']} in {status['environment']}"
     yield f"{status['id']}  {what}"
-    doubts = [] if status["guarded"] else ["no guardrails: a timed ramp"]
-    doubts += ["killed"] if status["killed"] else []
-    doubts += ["only observed: nothing moves by itself"] if status["mode"] == "observe" else []
-    doubts += ["unproven"] if status["guarded"] and not status["proven"] else []
+    doubts = [said for holds, said in _doubts(status) if holds]
     doubt = f" ({', '.join(doubts)})" if doubts else ""
     whose = f" of cohort {status['cohort']}" if status["cohort"] else ""
     share = f"{status['percentage']:g} %{whose} on {status['candidate']}"
-    yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}"
+    yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}{_part(status)}"
     following = status["next_change"]
     if following is not None:
         when = f", not before {following['not_before']}" if following["not_before"] else ""
-        yield f"  next   {following['to']} at {following['percentage']:g} %{when}"
+        whole = " of all units" if following["to"] == "completed" and status["reach"] != 100 else ""
+        yield f"  next   {following['to']} at {following['percentage']:g} %{whole}{when}"
     for reason in status["held"]:
         yield f"  held   {reason['message']}"
     yield from _people(status)
     if status["breach"] is not None:
         breach = status["breach"]
         yield f"  breach {breach['metric']}: evidence {breach['log_e']:.2f} >= {breach['threshold']:.2f}"
+    yield from meets(status)
     estimates = {each["metric"]: each for each in status.get("estimates", [])}
     for reading in status["readings"]:
         yield f"  {reading['role']:<9} {reading['metric']}: {reading['verdict']}; {_arms(reading)}"
@@ -79,6 +78,13 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"  users  about {status['users_exposed']} had the candidate; {status['transitions']} transitions so far"
 
 
+def _doubts(status: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    yield not status["guarded"], "no guardrails: a timed ramp"
+    yield status["killed"], "killed"
+    yield status["mode"] == "observe", "only observed: nothing moves by itself"
+    yield status["guarded"] and not status["proven"], "unproven"
+
+
 def _people(status: dict[str, Any]) -> Iterator[str]:
     """What people have to do, have done, or would have had to expect."""
     if status["awaiting_approval"]:
@@ -87,6 +93,20 @@ def _people(status: dict[str, Any]) -> Iterator[str]:
         yield f"  would  {_words(status['would']['kind'])} since {status['would']['at']}: {status['would']['reason']}"
     for waiver in status["waivers"]:
         yield f"  waived {waiver['metric']} by {waiver['by']} until {waiver['expires_at']}: {waiver['reason']}"
+
+
+def meets(status: dict[str, Any]) -> Iterator[str]:
+    """A line for each exposed rollout that this one may meet."""
+    for other in status["concurrent"]:
+        yield f"  meets  {other['message']}"
+
+
+def _part(status: dict[str, Any]) -> str:
+    """Of whom the percentage is, when not every unit takes part."""
+    if status["reach"] == 100:
+        return ""
+    group = f" (group {status['group']})" if status["group"] else ""
+    return f"; {status['reach']:.4g} % of the units take part{group}"
 
 
 def _effect(estimates: dict[str, Any], reading: dict[str, Any]) -> Iterator[str]:

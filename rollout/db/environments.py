@@ -17,9 +17,9 @@ async def every(session: Session) -> dict[str, Environment]:
     return {row.key: row.document for row in found.scalars()}
 
 
-async def find(session: Session, key: str) -> Environment | None:
-    """One environment."""
-    row = await session.get(EnvironmentRow, key)
+async def find(session: Session, key: str, *, lock: bool = False) -> Environment | None:
+    """One environment as it is now; `lock` keeps others from changing it or publishing until the transaction ends."""
+    row = await session.get(EnvironmentRow, key, with_for_update=lock or None, populate_existing=True)
     return row.document if row is not None else None
 
 

@@ -69,6 +69,12 @@ async def exposed_on(session: Session, flag: str, environment: str, *, lock: boo
     return (await session.execute(query)).scalar_one_or_none()
 
 
+async def exposed(session: Session, environment: str) -> list[Running]:
+    """Exposed rollouts of an environment."""
+    query = select(RolloutRow).where(RolloutRow.environment == environment, RolloutRow.status.in_(EXPOSED))
+    return [_running(row) for row in (await session.execute(query.order_by(RolloutRow.id))).scalars()]
+
+
 async def served(session: Session, environment: str) -> list[Running]:
     """Exposed rollouts of an environment, and the newest ended one of each flag (its pins may drain)."""
     newest = (
@@ -86,10 +92,11 @@ async def served(session: Session, environment: str) -> list[Running]:
         )
         .order_by(RolloutRow.id)
     )
-    return [
-        Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
-        for row in (await session.execute(query)).scalars()
-    ]
+    return [_running(row) for row in (await session.execute(query)).scalars()]
+
+
+def _running(row: RolloutRow) -> Running:
+    return Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
 
 
 async def claim_due(session: Session, until: datetime, passed: Collection[str] = ()) -> str | None:

@@ -51,6 +51,7 @@ def without_units(ruleset: Ruleset, named: Iterable[Override]) -> Ruleset:
 
 async def gathered(session: Session, environment: str, now: datetime) -> Served:
     """Everything the environment serves as this transaction sees it, uncompiled; what has expired is not served."""
+    authored = await environments.find(session, environment)
     lasting: dict[str, dict[str, str]] = {}
     for each in await overrides.of_environment(session, environment):
         if each.expires_at > now:
@@ -62,6 +63,7 @@ async def gathered(session: Session, environment: str, now: datetime) -> Served:
         cohorts={key: cohort for key, (cohort, _) in (await documents.every(session, Cohort)).items()},
         rollouts=await rollouts.served(session, environment),
         overrides=lasting,
+        holdout=authored.holdout if authored is not None else None,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from rollout.domain.document import Document, duration
+from rollout.domain.exclusion import Exclusion
 
 FEWEST_UNITS = 50
 """Candidate units a guarded stage waits for unless it says otherwise (statistics.md 3.5)."""
@@ -168,6 +169,7 @@ class RolloutDocument(PlanBody, frozen=True, kw_only=True):
     pin: str | None = None
     reseed: bool = False
     start_at: datetime | None = None
+    exclusion: Exclusion | None = None
     description: str = ""
 
     def filled(self, plan: PlanBody, name: str) -> "RolloutDocument":

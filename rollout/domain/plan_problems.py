@@ -7,6 +7,7 @@ from typing import Protocol
 from rollout.domain.cohort import Cohort
 from rollout.domain.control_problems import approval_problems, control_problems, positive_duration
 from rollout.domain.document import Problem, duration, duration_problems
+from rollout.domain.exclusion import exclusion_problems
 from rollout.domain.flag import Flag
 from rollout.domain.guardrail_problems import guardrail_problems, missing
 from rollout.domain.metric import Metric
@@ -51,7 +52,7 @@ def rollout_problems(document: RolloutDocument, world: World) -> list[Problem]:
         problems.append(Problem("candidate", "is the same variant as the baseline; name the variant to roll out"))
     if document.start_at is not None and document.start_at.tzinfo is None:
         problems.append(Problem("start_at", "needs a time zone, such as 2026-03-01T09:00:00Z"))
-    return problems + plan_problems(document, world)
+    return problems + exclusion_problems(document.exclusion) + plan_problems(document, world)
 
 
 def plan_problems(plan: PlanBody, world: World) -> list[Problem]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from rollout.domain.exclusion import Range
 from rollout.domain.plan import PlanBody, percentage_of
 from rollout_client.evaluation.ruleset import Frozen
 
@@ -98,7 +99,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     a person resumes. `retreat_at`: it is being rolled back in steps, and the next one is then. `frozen` holds, by
     metric, what was frozen from the baseline; it stays for the life of the rollout. `steps` are the stages (and the
     bake) that it was started with: error rates are divided among them. `document` numbers the present version of its
-    plan. `start_at` and `obstacle` are of a scheduled rollout: when it starts, and what is in its way.
+    plan. `start_at` and `obstacle` are of a scheduled rollout: when it starts, and what is in its way. `slice` is what
+    it owns of its exclusion group from its start on.
     """
 
     status: Status = "draft"
@@ -123,6 +125,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     document: int = 1
     start_at: datetime | None = None
     obstacle: str | None = None
+    slice: Range | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
 

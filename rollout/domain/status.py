@@ -7,9 +7,10 @@ import msgspec
 
 from rollout.domain.decision import Decision, Reason
 from rollout.domain.document import duration
+from rollout.domain.holdout import Holdout
 from rollout.domain.judge import Judgement, Reading
 from rollout.domain.plan import RolloutDocument, percentage_of
-from rollout.domain.rollout import EXPOSED, Breach, State, Status, Waiver, Would, percentage_now, stage_name
+from rollout.domain.rollout import ENDED, EXPOSED, Breach, State, Status, Waiver, Would, percentage_now, stage_name
 from rollout.domain.starting import start_reasons
 
 
@@ -21,11 +22,21 @@ class NextChange(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None
 
 
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """What a status needs beside the rollout: whether its flag is killed, the moment, and the environment's holdout."""
+
+    killed: bool
+    now: datetime
+    holdout: Holdout | None = None
+
+
 class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of GET /rollouts/{id}/status: for people on call and for programs.
 
-    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort. `would` is what a
-    rollout that is only observed would have done; `waivers` are those that stand; `document` numbers its version.
+    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort. Under a holdout,
+    or in an exclusion group, only `reach` percent of the units take part at all, and the percentage is of these.
+    `would` is what a rollout that is only observed would have done; `waivers` are those that stand; `document` numbers
+    its version.
     """
 
     id: str
@@ -37,6 +48,8 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     percentage: float
     cohort: str | None
+    reach: float
+    group: str | None
     killed: bool
     guarded: bool
     proven: bool
@@ -62,9 +75,7 @@ def status_of(
     document: RolloutDocument,
     state: State,
     latest: tuple[Judgement, Decision, datetime] | None,
-    *,
-    killed: bool,
-    now: datetime,
+    around: Around,
 ) -> RolloutStatus:
     """Join the record of a rollout with its latest evaluation; `identity` is (id, revision)."""
     judgement, decision, judged_at = latest if latest is not None else (None, None, None)
@@ -75,7 +86,7 @@ def status_of(
     if live and state.withheld:
         held = (Reason("withheld", f"nobody is exposed until the rollout is resumed: {state.paused_reason}"),)
     if state.status == "scheduled":
-        held = start_reasons(document, state, now)
+        held = start_reasons(document, state, around.now)
     return RolloutStatus(
         id=identity[0],
         flag=document.flag,
@@ -84,9 +95,11 @@ def status_of(
         candidate=document.candidate,
         status=state.status,
         stage=stage_name(document, state.stage),
-        percentage=0.0 if killed else percentage_now(document, state),
+        percentage=0.0 if around.killed else percentage_now(document, state),
         cohort=_cohort(document, state),
-        killed=killed,
+        reach=_reach(document, state, around.holdout),
+        group=document.exclusion.group if document.exclusion is not None else None,
+        killed=around.killed,
         guarded=bool(document.guardrails),
         proven=bool(document.guardrails) and not state.unproven_stages,
         awaiting_approval=any(reason.code == "awaiting_approval" for reason in held),
@@ -99,7 +112,7 @@ def status_of(
         breach=state.breach,
         mode=document.mode,
         would=state.would,
-        waivers=tuple(waiver for waiver in state.waivers if now < waiver.expires_at),
+        waivers=tuple(waiver for waiver in state.waivers if around.now < waiver.expires_at),
         document=state.document,
         decision=decision.kind if decision else None,
         judged_at=judged_at,
@@ -111,6 +124,14 @@ def _cohort(document: RolloutDocument, state: State) -> str | None:
     """Whose percentage it is, when not everyone's."""
     present = state.status in EXPOSED and 0 <= state.stage < len(document.stages)
     return document.stages[state.stage].cohort if present else None
+
+
+def _reach(document: RolloutDocument, state: State, holdout: Holdout | None) -> float:
+    """Percentage of the units that can be in either arm; a holdout and a group are drawn independently."""
+    if state.status in ENDED:
+        return 100.0
+    share = document.exclusion.share if document.exclusion is not None else 100.0
+    return share * (100.0 - (holdout.percentage if holdout is not None else 0.0)) / 100.0
 
 
 def _next_change(document: RolloutDocument, state: State) -> NextChange | None:

@@ -30,7 +30,8 @@ async def act(control: Control, identifier: str, wanted: Act, actor: Actor) -> T
 
     Raises:
         NotFound: no such rollout.
-        Conflict: the status forbids it, another rollout is exposed on the flag, or the revision is not the one seen.
+        Conflict: the status forbids it, another rollout is exposed on the flag, its group has no room, or the revision
+            is not the one seen.
         Forbidden: it raises exposure or approves, and the actor may not.
         Invalid: an act that raises exposure against evidence needs a reason; a waiver its metric and its end.
     """

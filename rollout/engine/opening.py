@@ -13,6 +13,7 @@ from rollout.domain.flag import Flag
 from rollout.domain.rollout import State
 from rollout.domain.starting import fast_track, start_reasons
 from rollout.engine.control import Control
+from rollout.engine.neighbours import beside, no_room
 from rollout.engine.record import Cause, record
 
 ACTOR = "engine"
@@ -20,7 +21,7 @@ _CHECK = timedelta(seconds=5)
 
 
 async def obstacle(session: Session, row: RolloutRow) -> str | None:
-    """Why it cannot start: a killed flag, another rollout on the flag, or a baseline that is not what everyone gets."""
+    """Why it cannot start: a killed flag, another rollout on it, a baseline that is not today's, a full group."""
     state = await flag_states.find(session, row.flag, row.environment)
     if state.killed:
         return f"the flag {row.flag!r} is killed in {row.environment}; restore it first"
@@ -34,7 +35,7 @@ async def obstacle(session: Session, row: RolloutRow) -> str | None:
             f"everyone in {row.environment} gets {today!r} today, and starting would move them to the baseline "
             f"{row.document.baseline!r}; make {today!r} the baseline of a new rollout"
         )
-    return None
+    return await no_room(session, row)
 
 
 async def opened(session: Session, control: Control, row: RolloutRow, now: datetime) -> tuple[State, str]:
@@ -42,11 +43,14 @@ async def opened(session: Session, control: Control, row: RolloutRow, now: datet
     proofs = await rollouts.proofs(session, row.flag, row.environment) if row.document.fast_track else []
     proof = fast_track(row.document, proofs, now)
     stage = 0 if proof is None else len(row.document.stages) - 1
-    state = transition.start(row.document, row.state, control.new_id("at"), now, stage=stage)
+    state, said = await beside(
+        session, row, transition.start(row.document, row.state, control.new_id("at"), now, stage=stage)
+    )
     if proof is None:
-        return state, ""
+        return state, said
     when = f"{proof.ended_at:%Y-%m-%d %H:%M} UTC"
-    return state, f"; on the fast track: {proof.candidate} was proven by {proof.rollout}, which completed at {when}"
+    track = f"; on the fast track: {proof.candidate} was proven by {proof.rollout}, which completed at {when}"
+    return state, track + said
 
 
 async def open_when_due(session: Session, control: Control, row: RolloutRow, now: datetime) -> Decision:

@@ -17,7 +17,7 @@ from rollout.db.tables import RolloutRow
 from rollout.delivery.hub import Hub
 from rollout.delivery.publish import publish_everywhere
 from rollout.domain.environment import Environment
-from rollout.domain.status import RolloutStatus, status_of
+from rollout.domain.status import Around, RolloutStatus, status_of
 from rollout.engine import commands, drafting
 from rollout.engine.control import Control
 from rollout.engine.rights import Act, Actor
@@ -78,7 +78,7 @@ class Lab:
         async with self.database.read() as session:
             killed = (await flag_states.find(session, row.flag, row.environment)).killed
         latest = (row.latest.judgement, row.latest.decision, row.judged_at) if row.latest and row.judged_at else None
-        return status_of((row.id, row.revision), row.document, row.state, latest, killed=killed, now=self.now)
+        return status_of((row.id, row.revision), row.document, row.state, latest, Around(killed=killed, now=self.now))
 
     def served(self, environment: str = "production") -> Ruleset:
         """The newest ruleset that this process serves."""

@@ -27,7 +27,7 @@ RAISES = {"start", "advance", "complete", "resume", "regain"}
 SEEDS = int(os.environ.get("ROLLOUT_TEST_WALKS", "10"))
 PLANS = [
     {},
-    {"bake": {"duration": "10m", "holdback": 5}, "lease": "5m"},
+    {"bake": {"duration": "10m", "holdback": 5}, "lease": "5m", "exclusion": {"group": "pages", "share": 30}},
     {"guardrails": [{"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_breach": "pause"}]},
     {
         "stages": [{"name": "pilot", "cohort": "staff", "percentage": 50}, {"name": "open", "percentage": 20}],
