@@ -201,12 +201,15 @@ async def judged(session: Session, row: RolloutRow, evidence: Evidence, outcome:
 async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
     """Number the next batch of increments under the row's lock, and make the rollout due; the number.
 
-    Leaves the revision alone: evidence is no change that a person could conflict with.
+    It is due since the last look, not since now: the engine's clock may be behind this one's, and of many the one goes
+    first that was looked at longest ago. Leaves the revision alone: evidence is no change that a person could conflict
+    with.
     """
+    since = now if row.protected_at is None else min(now, row.protected_at)
     taken = await session.execute(
         update(RolloutRow)
         .where(RolloutRow.id == row.id)
-        .values(accepted=RolloutRow.accepted + 1, next_check_at=now)
+        .values(accepted=RolloutRow.accepted + 1, next_check_at=since)
         .returning(RolloutRow.accepted)
         .execution_options(synchronize_session=False)
     )

@@ -3,7 +3,8 @@
 import secrets
 from datetime import datetime
 
-from rollout.db import documents, environments, flag_states, rollouts
+from rollout.db import documents, environments, flag_states, notices, rollouts
+from rollout.db.notices import Notice
 from rollout.db.session import Session
 from rollout.domain.cohort import Cohort
 from rollout.domain.compile import Served, compile_ruleset
@@ -25,7 +26,9 @@ async def publish(session: Session, environment: str, now: datetime) -> int:
         if lines.encode(unchanged) == newest:
             await environments.set_revision(session, environment, before.revision)
             return before.revision
-    await environments.keep_ruleset(session, compile_ruleset(served, revision, secrets.token_hex(6)), now)
+    ruleset = compile_ruleset(served, revision, secrets.token_hex(6))
+    await environments.keep_ruleset(session, ruleset, now)
+    await notices.tell(session, Notice("ruleset", f"{environment}/{revision}.{ruleset.edition}"))
     return revision
 
 

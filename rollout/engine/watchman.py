@@ -38,14 +38,16 @@ class Watchman:
         """
         async with self._one_at_a_time:
             began = self._control.now()
+            async with self._control.database.read() as session:
+                began_ms = await heartbeat.moment_ms(session)
             looked: set[str] = set()
             while (identifier := await self._next(began, looked)) is not None:
                 looked.add(identifier)
-            await self._vouch()
+            await self._vouch(began_ms)
             await tell(self._control)
             return len(looked)
 
-    async def _vouch(self) -> None:
+    async def _vouch(self, began_ms: int) -> None:
         """Record the completed pass, unless an exposed rollout has been out of everybody's sight for its whole lease.
 
         Such a row is held by a process that does nothing; withholding the beat is what is left to end its exposure.
@@ -57,7 +59,7 @@ class Watchman:
             if unwatched:
                 _log.error("nobody can look at a rollout; leases are not vouched for", rollouts=unwatched)
                 return
-            await heartbeat.beat(session)
+            await heartbeat.beat(session, began_ms)
 
     async def _next(self, began: datetime, looked: set[str]) -> str | None:
         """Claim and look at one rollout that is due and was not looked at in this round; which, or None."""
@@ -79,7 +81,7 @@ class Watchman:
             if claimed is None:
                 raise
             _log.exception("look failed", rollout=claimed)
-            await self._unseen(claimed, now)
+            await self._unseen(claimed, self._control.now())
         return claimed
 
     async def _unseen(self, identifier: str, now: datetime) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from rollout.db import increments, rollouts
+from rollout.db.outage import Failed, passing
 from rollout.db.session import Database, Duplicate, Session
 from rollout.db.tables import RolloutRow
 from rollout.domain.document import problem_of
@@ -16,7 +17,7 @@ from rollout.domain.evidence import Increments, merge_slot
 from rollout.domain.rollout import EXPOSED
 from rollout.errors import Invalid, Malformed
 from rollout.ingest.check import Known, check
-from rollout.telemetry import ALERTS
+from rollout.telemetry import ALERTS, places
 from rollout_client.evaluation.evidence import MOST_ALERTS, Alert, ArmIncrement, Batch, BatchAnswer, SlotIncrement
 from rollout_client.evaluation.ruleset import SCHEMA
 
@@ -40,7 +41,7 @@ async def accept(
     """
     batch = _decode(body, environment)
     try:
-        answer = await _store(database, environment, batch, now)
+        answer = await _stored(database, environment, batch, now)
     except Duplicate:  # the same batch at the same time: whoever came first has the answer
         async with database.read() as session:
             first = await increments.answered(session, environment, batch.batch_id)
@@ -77,6 +78,17 @@ def _decode(body: bytes, environment: str) -> Batch:
     if batch.environment != environment:
         raise Invalid([("environment", f"the key belongs to {environment!r}; send the batch with the key of its own")])
     return batch
+
+
+async def _stored(database: Database, environment: str, batch: Batch, now: datetime) -> bytes:
+    """Stored and answered; tried twice, because the batch id makes it safe where a server was lost, or the turn."""
+    try:
+        return await _store(database, environment, batch, now)
+    except Failed as error:
+        if not passing(error):
+            raise
+        _log.info("a batch is stored again", environment=environment, exception=places(error))
+        return await _store(database, environment, batch, now)
 
 
 async def _store(database: Database, environment: str, batch: Batch, now: datetime) -> bytes:
