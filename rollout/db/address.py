@@ -13,7 +13,7 @@ _SEVERAL = re.compile(
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d+))?")
 _PORT = "5432"
 _PATIENCE = {
-    "connect_timeout": 3,
+    "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,

@@ -12,7 +12,6 @@ import structlog
 from rollout.db import notices
 from rollout.db.notices import Notice
 from rollout.engine.control import Control
-from rollout.telemetry import places
 
 _FIRST, _LONGEST = 0.2, 5.0
 """Seconds until a lost connection is tried again; twice as long after each failure."""
@@ -62,7 +61,7 @@ class Hints:
                         await self._take(notice)
             except Exception as error:
                 if pause == _FIRST:
-                    _log.warning("no hints are heard", exception=places(error))
+                    _log.warning("no hints are heard", cause=type(error).__name__)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST)
 
@@ -85,5 +84,5 @@ class Hints:
                 async with self._control.database.write() as session:
                     await notices.tell(session, Notice("due"))
             except Exception as error:
-                _log.debug("a hint could not be given", exception=places(error))
+                _log.debug("a hint could not be given", cause=type(error).__name__)
             await asyncio.sleep(_PAUSE)

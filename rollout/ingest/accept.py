@@ -17,7 +17,7 @@ from rollout.domain.evidence import Increments, merge_slot
 from rollout.domain.rollout import EXPOSED
 from rollout.errors import Invalid, Malformed
 from rollout.ingest.check import Known, check
-from rollout.telemetry import ALERTS, places
+from rollout.telemetry import ALERTS
 from rollout_client.evaluation.evidence import MOST_ALERTS, Alert, ArmIncrement, Batch, BatchAnswer, SlotIncrement
 from rollout_client.evaluation.ruleset import SCHEMA
 
@@ -87,7 +87,7 @@ async def _stored(database: Database, environment: str, batch: Batch, now: datet
     except Failed as error:
         if not passing(error):
             raise
-        _log.info("a batch is stored again", environment=environment, exception=places(error))
+        _log.info("a batch is stored again", environment=environment, cause=type(error.orig).__name__)
         return await _store(database, environment, batch, now)
 
 

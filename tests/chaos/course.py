@@ -35,7 +35,10 @@ class Run:
 
 @dataclass
 class Course(threading.Thread):
-    """Starts the next rollout of a flag when the last one has ended, until `stop`; waits `patience` seconds for it."""
+    """Starts the next rollout of a flag when the last one has ended, until `stop`, but two at least.
+
+    From then on it waits `patience` seconds for each.
+    """
 
     fleet: Fleet
     flag: str
@@ -63,8 +66,8 @@ class Course(threading.Thread):
 
     def _go(self) -> None:
         released, other = "one", "two"
-        while not self._stopping.is_set():
-            run = self._start(released, other, harmful=len(self.runs) % 2 == 1)
+        while len(self.runs) < 2 or not self._stopping.is_set():
+            run = self._start(released, other, harmful=len(self.runs) % 2 == 0)
             self.runs.append(run)
             self._await_end(run)
             if run.ended == "completed" and not run.harmful:

@@ -13,7 +13,7 @@ from rollout_client.evaluation import lines
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement
 from rollout_client.evaluation.ruleset import BUCKETS
 from tests.chaos.course import ENDED, Run
-from tests.chaos.fleet import Fleet, Member
+from tests.chaos.fleet import Fleet, seconds_up
 from tests.chaos.watcher import RULESETS, TRANSITIONS, Sight, Watcher
 
 _cells = msgspec.json.Decoder(dict[int, MetricIncrement])
@@ -201,14 +201,3 @@ def _delay(connection: Any, run: Run, recorded: Mapping[str, list[Transition]], 
     if accepted is None or ended is None:
         return None
     return seconds_up(watcher.fleet.engines, accepted, ended, watcher.cluster.down)
-
-
-def seconds_up(members: list[Member], since: float, until: float, down: tuple[float, float] | None) -> float:
-    """For how much of a time at least one of them was up, and the database not down."""
-    step, up = 0.01, 0
-    lives = [life for member in members for life in member.lives(until)]
-    for number in range(int(max(0.0, until - since) / step)):
-        at = since + number * step
-        is_down = down is not None and down[0] <= at < down[1]
-        up += not is_down and any(began <= at < ended for began, ended in lives)
-    return up * step

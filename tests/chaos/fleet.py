@@ -27,6 +27,7 @@ class Member:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{name}.log"
         self.up: list[tuple[float, float]] = []
+        self.start_took = 0.0
         self.kills = 0
         self._environment = {
             **ENVIRONMENT,
@@ -84,11 +85,13 @@ class Member:
             self._pause = 0.2
 
     def _await_answer(self, process: "subprocess.Popen[bytes]") -> None:
+        began = time.time()
         with httpx.Client(timeout=2) as http:
             while process.poll() is None and not self._stopping.is_set():
                 try:
                     if http.get(f"{self.url}/health/ready").status_code == 200:
                         self._since = time.time()
+                        self.start_took = self._since - began
                         return
                 except httpx.TransportError:
                     time.sleep(0.05)
@@ -156,6 +159,17 @@ class Fleet:
             member.close()
 
 
+def seconds_up(members: list[Member], since: float, until: float, down: tuple[float, float] | None) -> float:
+    """For how much of a time at least one of them was up, and the database not down."""
+    step, up = 0.01, 0
+    lives = [life for member in members for life in member.lives(until)]
+    for number in range(int(max(0.0, until - since) / step)):
+        at = since + number * step
+        is_down = down is not None and down[0] <= at < down[1]
+        up += not is_down and any(began <= at < ended for began, ended in lives)
+    return up * step
+
+
 @contextmanager
 def fleet(roles: list[str], database_url: str, folder: Path) -> Iterator[Fleet]:
     """Started processes, ended whatever happens."""
@@ -168,7 +182,11 @@ def fleet(roles: list[str], database_url: str, folder: Path) -> Iterator[Fleet]:
 
 
 class Monkey(threading.Thread):
-    """Kills one of them at random, again and again, until it is told to stop; one in five of those that only start."""
+    """Kills one of them at random, again and again, until it is told to stop; one in five of those that only start.
+
+    Where a start takes longer than four seconds, it waits longer in proportion: a slow machine has fewer lives to take,
+    and they are worth as much.
+    """
 
     def __init__(self, members: list[Member], seed: int) -> None:
         super().__init__(name="monkey", daemon=True)
@@ -177,10 +195,13 @@ class Monkey(threading.Thread):
 
     def run(self) -> None:
         """Kill."""
-        while not self._stopping.wait(self._rng.uniform(0.5, 4.0)):
+        while not self._stopping.wait(self._rng.uniform(0.5, 4.0) * self._slowness()):
             member, pause = self._rng.choice(self._members), self._rng.uniform(0.0, 2.0)
             if member.answers or self._rng.random() < 0.2:
                 member.kill(pause)
+
+    def _slowness(self) -> float:
+        return max(1.0, *(member.start_took / 4 for member in self._members))
 
     def stop(self) -> None:
         """No more kills."""

@@ -11,7 +11,7 @@ import httpx
 import psycopg
 
 from tests.chaos.cluster import Cluster
-from tests.chaos.fleet import Fleet, Member
+from tests.chaos.fleet import Fleet, Member, seconds_up
 
 _LOOK = 0.05
 _LOOK_AT_ALL = 0.5
@@ -55,16 +55,16 @@ class Watcher:
             thread.join()
 
     def recovered(self) -> float | None:
-        """Seconds from the death of the primary until a batch was accepted again."""
+        """Seconds from the promotion of the replica until a batch was accepted again, as far as somebody was up."""
         down = self.cluster.down
         if down is None:
             return None
         steps = [pair for seen in self.sights.values() for pair in pairwise(seen)]
         later = [after.at for before, after in steps if after.at > down[1] and after.accepted > before.accepted]
-        return min(later) - down[0] if later else None
+        return seconds_up(self.fleet.answering, down[1], min(later), None) if later else None
 
-    def promoted(self) -> float | None:
-        """Seconds of them until the replica took writes."""
+    def unwritable(self) -> float | None:
+        """Seconds from the death of the primary until its replica took writes."""
         down = self.cluster.down
         return None if down is None else down[1] - down[0]
 
