@@ -16,6 +16,8 @@ from tests.chaos.course import ENDED, Run
 from tests.chaos.fleet import Fleet, seconds_up
 from tests.chaos.watcher import RULESETS, TRANSITIONS, Sight, Watcher
 
+WITHIN = 5.0
+"""Seconds of an engine being up in which harm must be acted on."""
 _cells = msgspec.json.Decoder(dict[int, MetricIncrement])
 _orphans = msgspec.json.Decoder(dict[str, dict[str, ArmIncrement]])
 
@@ -51,13 +53,21 @@ def find(connection: Any, fleet: Fleet, runs: list[Run], watcher: Watcher, told:
             Transition(seq, made["step"], made["to_status"], made["to_percentage"], revision, tick)
         )
     documents = {revision: bytes(document) for revision, document in connection.execute(RULESETS)}
-    delays = {run.id: delay for run in runs if (delay := _delay(connection, run, recorded, watcher)) is not None}
+    spans = {run.id: span for run in runs if (span := _span(connection, run, recorded, watcher)) is not None}
+    delays = {
+        rollout: seconds_up(watcher.fleet.engines, *span, watcher.cluster.down) for rollout, span in spans.items()
+    }
     counted, orphans_alive = _counted(connection)
     faults = {
         "decisions lost, doubled or altered": [*_decisions(recorded, rows, watcher), *_lost(documents, watcher)],
         "rollouts that did not end once, and as they must": _ends(runs, recorded),
         "rulesets served that are not what is recorded, or went back": _served(documents, watcher),
         "exposure above the recorded stage": [*_exposure(documents, recorded), *_seen(recorded, runs, told)],
+        f"rollbacks later than {WITHIN:g} s after their evidence, engine up": [
+            f"{rollout}: {delay:.1f} s with an engine up between {spans[rollout][0]:.1f} and {spans[rollout][1]:.1f}"
+            for rollout, delay in delays.items()
+            if delay > WITHIN
+        ],
         "requests lost or counted twice": _requests(counted, told),
         "orphans of an attempt that was running": orphans_alive,
         "rollouts whose replay is not exact": _replays(fleet, runs),
@@ -185,10 +195,12 @@ def _replays(fleet: Fleet, runs: list[Run]) -> list[str]:
     return [f"{rollout}: {each}" for rollout, each in found.items() if not each.get("exact")]
 
 
-def _delay(connection: Any, run: Run, recorded: Mapping[str, list[Transition]], watcher: Watcher) -> float | None:
-    """Seconds with an engine up from the first batch the deciding look took in until the rollback was seen.
+def _span(
+    connection: Any, run: Run, recorded: Mapping[str, list[Transition]], watcher: Watcher
+) -> tuple[float, float] | None:
+    """When the first batch that the deciding look took in was accepted, and when the rollback was seen (unix seconds).
 
-    That batch may have come before the one that decided, so the time is an upper bound.
+    That batch may have come before the one that decided, so the time between them is an upper bound.
     """
     ends = [each for each in recorded[run.id] if each.step == "roll_back"]
     if not ends or ends[0].tick is None:
@@ -198,6 +210,4 @@ def _delay(connection: Any, run: Run, recorded: Mapping[str, list[Transition]], 
     sights: list[Sight] = watcher.sights[run.id]
     accepted = next((each.at for each in sights if each.accepted > from_seq), None)
     ended = next((each.at for each in sights if each.status == "rolled_back"), None)
-    if accepted is None or ended is None:
-        return None
-    return seconds_up(watcher.fleet.engines, accepted, ended, watcher.cluster.down)
+    return None if accepted is None or ended is None else (accepted, ended)

@@ -15,12 +15,9 @@ from typing import Any
 from benches._sdk.rows import ENVIRONMENT, ROOT, Row
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.course import Course, Run, prepare
-from tests.chaos.findings import Findings, find
+from tests.chaos.findings import WITHIN, Findings, find
 from tests.chaos.fleet import Fleet, Monkey, fleet
 from tests.chaos.watcher import Watcher
-
-WITHIN = 5.0
-"""Seconds of an engine being up in which harm must be acted on."""
 
 
 @dataclass(frozen=True)
