@@ -32,10 +32,11 @@ class Cluster:
         """A connection of the driver's own to whichever server takes writes."""
         return psycopg.connect(self.url, autocommit=True, connect_timeout=2)
 
-    def fail_over(self) -> None:
-        """Kill the primary with -9 and promote the replica."""
+    def fail_over(self, pause: float = 0.0) -> None:
+        """Kill the primary with -9, and promote the replica after a pause (seconds)."""
         began = time.time()
         self.primary.kill()
+        time.sleep(pause)
         with self.replica.connect() as connection:
             assert connection.execute("SELECT pg_promote(true, 30)").fetchone() == (True,)
         self.down = (began, time.time())

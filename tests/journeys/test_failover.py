@@ -13,16 +13,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("failover")]
 
 
 def test_a_service_goes_on_where_its_database_has_failed_over_to(tmp_path: Path) -> None:
-    with cluster() as database, service(database.url, tmp_path) as opened:
+    often = {"ROLLOUT_HEARTBEAT_SECONDS": "0.3", "ROLLOUT_LOG_LEVEL": "debug"}
+    with cluster() as database, service(database.url, tmp_path, **often) as opened:
         identifier = opened.rollout(stages=[{"name": "half", "percentage": 50, "min_duration": "1h"}])
         application = Application(opened, failing=0.02)
         try:
             until(lambda: judged_requests(opened, identifier) > 30, 20, "evidence is judged")
-            database.fail_over()
+            database.fail_over(pause=3.0)
             before = application.attempts
             took = until(lambda: opened.http.get("/health/ready").status_code == 200, 10, "it is ready again")
             assert took < 5
-            until(lambda: judged_requests(opened, identifier) > before, 20, "what was served since is judged")
+            until(lambda: judged_requests(opened, identifier) > before, 30, "what was served since is judged")
+            assert "/sdk/v1/stream" not in opened.log.read_text(), "a stream that ended would be in the log"
         finally:
             application.stop()
             application.client.close(20)
