@@ -69,12 +69,14 @@ def configure(level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         places_not_values,
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    renderers: list[Processor] = [structlog.processors.JSONRenderer()]
+    if sys.stderr.isatty():
+        renderers = [places_as_text, structlog.dev.ConsoleRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
@@ -99,6 +101,14 @@ def places_not_values(_logger: Any, _method: str, event: EventDict) -> EventDict
         error = error if isinstance(error, BaseException) else sys.exc_info()[1]
         if error is not None:
             event["exception"] = places(error)
+    return event
+
+
+def places_as_text(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """For a terminal, which takes an exception as a text: a line for each of the chain."""
+    found = event.get("exception")
+    if isinstance(found, list):
+        event["exception"] = "\n".join(f"{each['type']} at {', '.join(each['at'])}" for each in found)
     return event
 
 

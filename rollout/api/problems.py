@@ -11,6 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from rollout.api.access import note
 from rollout.api.limits import TooMany
 from rollout.api.wording import worded
+from rollout.db.outage import Crowded, Failed, passing
 from rollout.db.session import Duplicate, Unstorable
 from rollout.domain.document import Problem
 from rollout.errors import Invalid, RolloutError, Unauthenticated
@@ -44,6 +45,7 @@ REFUSALS = {
     413: _spec("The body is too large."),
     422: _spec("The document has problems, each with its path."),
     429: _spec("The key asks too often; see Retry-After."),
+    503: _spec("The database does not answer now; see Retry-After."),
 }
 """What any route with a key may answer."""
 
@@ -128,6 +130,17 @@ def broken(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
     return _answer(ProblemDetails(status=500, title="Internal error", detail=detail))
 
 
+def away(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemDetails]:
+    """A database that is changing over, or busy: whoever asks again in a moment is served."""
+    if not passing(error):
+        return broken(request, error)
+    _log.warning("the database is away", path=request.scope.get("path_template"), exception=places(error))
+    detail = (
+        "the database does not answer now; try again in a moment, and look first whether a change was made after all"
+    )
+    return _answer(ProblemDetails(status=503, title="Not now", detail=detail), {"Retry-After": "1"})
+
+
 def _answer(details: ProblemDetails, headers: dict[str, str] | None = None) -> Response[ProblemDetails]:
     return Response(details, status_code=details.status, media_type=MEDIA_TYPE, headers=headers)
 
@@ -140,6 +153,8 @@ HANDLERS: dict[Any, Any] = {
     RecursionError: unreadable,
     Unstorable: unstorable,
     Duplicate: duplicate,
+    Failed: away,
+    Crowded: away,
     HTTPException: unanswered,
     Exception: broken,
 }

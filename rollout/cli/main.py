@@ -37,9 +37,10 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the aud
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; overrides ROLLOUT_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; overrides ROLLOUT_PORT.")] = None,
+    role: Annotated[str | None, typer.Option(help="all, api or worker; overrides ROLLOUT_ROLE.")] = None,
 ) -> None:
     """Run the service until a signal. Settings are the variables ROLLOUT_...; the first start prints an admin key."""
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given = {name: value for name, value in (("host", host), ("port", port), ("role", role)) if value is not None}
     try:
         settings = Settings(**given)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:

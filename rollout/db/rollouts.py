@@ -2,15 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import func, inspect, select, update
+from sqlalchemy import func, inspect, select, text, update
 from sqlalchemy.orm import undefer
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import StaleDataError
 
-from rollout.db.session import Session
+from rollout.db.session import Session, Unavailable
 from rollout.db.tables import AttemptRow, EvaluationRow, RolloutDocumentRow, RolloutRow, TransitionRow
 from rollout.domain.compile import Running
 from rollout.domain.decision import Outcome
@@ -20,6 +20,9 @@ from rollout.domain.rollout import EXPOSED, State
 from rollout.domain.starting import Proof, is_proof
 from rollout.domain.transition import Change
 from rollout.errors import Conflict
+
+_WAIT_FOR_HELD = "2s"
+"""Less than a stopped process holds a row, so that the others are not kept waiting for it."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,16 +102,43 @@ def _running(row: RolloutRow) -> Running:
     return Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
 
 
-async def claim_due(session: Session, until: datetime, passed: Collection[str] = ()) -> str | None:
-    """Lock the rollout that has been due longest, passing over `passed` and those another process holds; its id."""
-    query = (
+class Claim(NamedTuple):
+    """A rollout that is due; `held` by somebody else, or locked by this transaction."""
+
+    rollout: str
+    held: bool
+
+
+async def claim_due(session: Session, until: datetime, passed: Collection[str] = ()) -> Claim | None:
+    """Lock the rollout that has been due longest, passing over `passed`; None when none is left.
+
+    Those that nobody holds come first. One that is held, then, is waited for: batches hold it for moments, but under
+    much traffic at nearly every moment, and would keep an engine that only passes over it away for good.
+    """
+    due = (
         select(RolloutRow.id)
         .where(RolloutRow.next_check_at <= until, RolloutRow.id.not_in(passed))
         .order_by(RolloutRow.next_check_at)
         .limit(1)
-        .with_for_update(skip_locked=True)
     )
-    return (await session.execute(query)).scalar_one_or_none()
+    free = (await session.execute(due.with_for_update(skip_locked=True))).scalar_one_or_none()
+    if free is not None:
+        return Claim(free, held=False)
+    held = (await session.execute(due)).scalar_one_or_none()
+    return None if held is None else Claim(held, held=not await _awaited(session, held, until))
+
+
+async def _awaited(session: Session, identifier: str, until: datetime) -> bool:
+    """Wait for a row that somebody holds, and lock it; whether that worked, and it is due still."""
+    query = select(RolloutRow.id).where(RolloutRow.id == identifier, RolloutRow.next_check_at <= until)
+    try:
+        async with session.begin_nested():
+            await session.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_FOR_HELD}'"))
+            found = (await session.execute(query.with_for_update())).scalar_one_or_none()
+            await session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
+    except Unavailable:
+        return False
+    return found is not None
 
 
 async def overdue(session: Session, since: datetime) -> Sequence[RolloutRow]:
@@ -221,12 +251,15 @@ async def judged(session: Session, row: RolloutRow, evidence: Evidence, outcome:
 async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
     """Number the next batch of increments under the row's lock, and make the rollout due; the number.
 
-    Leaves the revision alone: evidence is no change that a person could conflict with.
+    It is due since the last look, not since now: the engine's clock may be behind this one's, and of many the one goes
+    first that was looked at longest ago. Leaves the revision alone: evidence is no change that a person could conflict
+    with.
     """
+    since = now if row.protected_at is None else min(now, row.protected_at)
     taken = await session.execute(
         update(RolloutRow)
         .where(RolloutRow.id == row.id)
-        .values(accepted=RolloutRow.accepted + 1, next_check_at=now)
+        .values(accepted=RolloutRow.accepted + 1, next_check_at=since)
         .returning(RolloutRow.accepted)
         .execution_options(synchronize_session=False)
     )

@@ -6,7 +6,8 @@ from datetime import datetime
 
 import msgspec
 
-from rollout.db import documents, environments, flag_states, overrides, rollouts
+from rollout.db import documents, environments, flag_states, notices, overrides, rollouts
+from rollout.db.notices import Notice
 from rollout.db.session import Session
 from rollout.domain.cohort import Cohort
 from rollout.domain.compile import Served, compile_ruleset
@@ -31,10 +32,12 @@ async def publish(session: Session, environment: str, now: datetime, forgotten: 
         if lines.encode(unchanged) == newest:
             await environments.set_revision(session, environment, before.revision)
             return before.revision
-    await environments.keep_ruleset(session, compile_ruleset(served, revision, secrets.token_hex(6)), now)
+    ruleset = compile_ruleset(served, revision, secrets.token_hex(6))
+    await environments.keep_ruleset(session, ruleset, now)
     named = [*await overrides.of_environment(session, environment), *forgotten]
     if before is not None and named:
         await environments.rewrite_ruleset(session, without_units(before, named))
+    await notices.tell(session, Notice("ruleset", f"{environment}/{revision}.{ruleset.edition}"))
     return revision
 
 

@@ -5,11 +5,13 @@ taken to zero by the shortest path there is, and comes back with the first look 
 """
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import structlog
 
 from rollout.db import heartbeat, rollouts
+from rollout.db.rollouts import Claim
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
 from rollout.domain.plan import lease_seconds
@@ -39,14 +41,16 @@ class Watchman:
         """
         async with self._one_at_a_time:
             began = self._control.now()
-            looked: set[str] = set()
-            while (identifier := await self._next(began, looked)) is not None:
-                looked.add(identifier)
-            await self._vouch()
+            async with self._control.database.read() as session:
+                began_ms = await heartbeat.moment_ms(session)
+            claims: dict[str, Claim] = {}
+            while (claim := await self._next(began, claims)) is not None:
+                claims[claim.rollout] = claim
+            await self._vouch(began_ms)
             await tell(self._control)
-            return len(looked)
+            return sum(not claim.held for claim in claims.values())
 
-    async def _vouch(self) -> None:
+    async def _vouch(self, began_ms: int) -> None:
         """Record the completed pass, unless an exposed rollout has been out of everybody's sight for its whole lease.
 
         Such a row is held by a process that does nothing; withholding the beat is what is left to end its exposure.
@@ -58,30 +62,30 @@ class Watchman:
             if unwatched:
                 _log.error("nobody can look at a rollout; leases are not vouched for", rollouts=unwatched)
                 return
-            await heartbeat.beat(session)
+            await heartbeat.beat(session, began_ms)
 
-    async def _next(self, began: datetime, looked: set[str]) -> str | None:
-        """Claim and look at one rollout that is due and was not looked at in this round; which, or None."""
-        now = self._control.now()
-        claimed: str | None = None
+    async def _next(self, began: datetime, passed: Collection[str]) -> Claim | None:
+        """Claim and look at one rollout that is due and was not come to in this round; which, or None."""
+        claim: Claim | None = None
         try:
             async with self._control.database.write() as session:
-                claimed = await rollouts.claim_due(session, began, looked)
-                if claimed is None:
-                    return None
-                row = await rollouts.find(session, claimed, lock=True, evidence=True)
+                claim = await rollouts.claim_due(session, began, passed)
+                if claim is None or claim.held:
+                    return claim
+                row = await rollouts.find(session, claim.rollout, lock=True, evidence=True)
                 assert row is not None
-                decision = await look(session, self._control, row, now)
+                decision = await look(session, self._control, row, self._control.now())
             if decision.kind != "hold":
-                DECISIONS.labels(decision.kind, decision.reasons[0].code).inc()
-                _log.info("decided", rollout=claimed, decision=decision.kind, reason=decision.reasons[0].message)
+                reason = decision.reasons[0]
+                DECISIONS.labels(decision.kind, reason.code).inc()
+                _log.info("decided", rollout=claim.rollout, decision=decision.kind, reason=reason.message)
                 await tell(self._control)
         except Exception:
-            if claimed is None:
+            if claim is None:
                 raise
-            _log.exception("look failed", rollout=claimed)
-            await self._unseen(claimed, now)
-        return claimed
+            _log.exception("look failed", rollout=claim.rollout)
+            await self._unseen(claim.rollout, self._control.now())
+        return claim
 
     async def _unseen(self, identifier: str, now: datetime) -> None:
         """A failed look: try again soon, and end the exposure once it was unwatched for a whole lease."""

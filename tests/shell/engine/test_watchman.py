@@ -153,6 +153,28 @@ async def test_a_row_that_somebody_holds_without_looking_is_not_vouched_for(post
         assert await service.steps(identifier) == ["start"]
 
 
+async def test_batches_that_hold_a_row_all_the_time_do_not_keep_the_engine_from_it(postgres_url: str) -> None:
+    async with lab(postgres_url) as service:
+        identifier = await service.start()
+        stop = asyncio.Event()
+
+        async def hold() -> None:
+            while not stop.is_set():
+                async with service.database.write() as session:
+                    await rollouts.find(session, identifier, lock=True)
+                    await asyncio.sleep(0.03)
+
+        holding = [asyncio.create_task(hold()) for _ in range(3)]
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0.1)
+                service.now += timedelta(seconds=10)
+                assert await service.watchman.round() == 1
+        finally:
+            stop.set()
+            await asyncio.gather(*holding)
+
+
 async def test_a_kill_does_not_wait_for_whoever_holds_the_rollout(postgres_url: str) -> None:
     async with lab(postgres_url) as service:
         identifier = await service.start()
