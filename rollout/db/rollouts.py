@@ -136,7 +136,9 @@ async def _awaited(session: Session, identifier: str, until: datetime) -> bool:
             await session.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_FOR_HELD}'"))
             found = (await session.execute(query.with_for_update())).scalar_one_or_none()
             await session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
-    except Unavailable:
+    except Unavailable as error:
+        if error.connection_invalidated:
+            raise
         return False
     return found is not None
 

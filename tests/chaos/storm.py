@@ -26,9 +26,9 @@ class Weather:
 
     seconds: float = 120.0
     roles: tuple[str, ...] = ("all", "api", "worker")
-    flags: int = 3
-    applications: int = 2
-    per_second: float = 60.0
+    flags: int = 2
+    applications: int = 1
+    per_second: float = 100.0
     seed: int = 1
 
 
@@ -125,6 +125,7 @@ def rows(findings: Findings, runs: list[Run], processes: Fleet, watcher: Watcher
         Row("rollouts: completed", sum(run.ended == "completed" for run in runs), ""),
         Row("rollouts: rolled back", sum(run.ended == "rolled_back" for run in runs), "", target=1, at_least=True),
         Row("processes killed with -9", sum(member.kills for member in processes.members), "", 1, at_least=True),
+        Row("a look at the database from outside: longest, of 50 ms", watcher.longest_pause(), "s"),
         *(Row(f"recorded {name}", number, "") for name, number in findings.counts.items()),
     ]  # fmt: skip
 

@@ -36,6 +36,7 @@ class Watcher:
     sights: dict[str, list[Sight]] = field(default_factory=lambda: defaultdict(list))
     transitions: dict[tuple[str, int], Any] = field(default_factory=dict)
     rulesets: dict[int, bytes] = field(default_factory=dict)
+    pauses: list[float] = field(default_factory=list)
     served: dict[str, list[tuple[float, str, bytes]]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -63,6 +64,10 @@ class Watcher:
         later = [after.at for before, after in steps if after.at > down[1] and after.accepted > before.accepted]
         return seconds_up(self.fleet.answering, down[1], min(later), None) if later else None
 
+    def longest_pause(self) -> float:
+        """Seconds between two looks of one connection, which are meant to be 0.05: how busy the machine was."""
+        return max(self.pauses, default=0.0)
+
     def unwritable(self) -> float | None:
         """Seconds from the death of the primary until its replica took writes."""
         down = self.cluster.down
@@ -77,9 +82,11 @@ class Watcher:
                 time.sleep(0.1)
 
     def _look_on(self, connection: Any) -> None:
-        next_look = 0.0
+        next_look, last = 0.0, time.time()
         while not self._stopping.wait(_LOOK):
             at = time.time()
+            self.pauses.append(at - last)
+            last = at
             for identifier, *rest in connection.execute("SELECT id, status, accepted, judged FROM rollouts"):
                 seen, sight = self.sights[identifier], Sight(at, *rest)
                 if not seen or seen[-1][1:] != sight[1:]:

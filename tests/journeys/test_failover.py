@@ -34,6 +34,6 @@ def test_a_service_goes_on_where_its_database_has_failed_over_to(tmp_path: Path)
 
 
 def test_nothing_is_lost_in_a_short_storm(tmp_path: Path) -> None:
-    rows, findings = storm(Weather(seconds=20, roles=("all", "worker"), flags=2, per_second=80), tmp_path)
+    rows, findings = storm(Weather(seconds=20, roles=("all", "worker"), per_second=80), tmp_path)
     assert not any(findings.faults.values()), findings.faults
     assert all(row.holds for row in rows), "\n".join(row.text() for row in rows)

@@ -179,6 +179,16 @@ def test_the_log_has_no_body_no_secret_and_no_query_even_of_what_failed(sqlite_u
     assert any("create_flag" in place for place in failure["exception"][0]["at"])
 
 
+def test_the_role_may_be_given_to_the_command_and_must_be_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["rollout", "serve", "--role", "boss"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("ROLLOUT_ROLE: Input should be 'all', 'api' or 'worker'")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
