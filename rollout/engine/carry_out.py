@@ -56,9 +56,10 @@ async def regain(session: Session, control: Control, row: RolloutRow, now: datet
 
 async def _observe(session: Session, row: RolloutRow, decision: Decision, reason: str, now: datetime) -> None:
     """Once for each decision that differs from the one before it: a look every few seconds would say it again."""
-    if row.state.would is not None and row.state.would.kind == decision.kind:
+    before, code = row.state.would, decision.reasons[0].code
+    if before is not None and (before.kind, before.code) == (decision.kind, code):
         return
-    state = transition.observe(row.state, Would(kind=decision.kind, reason=reason, at=now))
+    state = transition.observe(row.state, Would(kind=decision.kind, reason=reason, at=now, code=code))
     words = decision.kind.replace("_", " ")
     cause = Cause(step="observe", reason=f"would {words}: {reason}", actor=ACTOR, at=now, tick=row.tick)
     await record(session, row, state, cause)
