@@ -89,7 +89,7 @@ async def report_source(
 ) -> SourceStatus:
     """Say that the metric's source failed, or that it answers again; rollouts that watch it are looked at soon."""
     caller.require(data.environment)
-    error = None if data.error is None else (data.error.strip() or "it failed")[:LONGEST_ERROR]
+    error = None if data.error is None else (_printable(data.error) or "it failed")
     async with service.control.database.write() as session:
         if await stored.find(session, Metric, key) is None:
             raise NotFound(f"there is no metric {key!r}")
@@ -98,6 +98,12 @@ async def report_source(
         failures = await sources.report(session, data.environment, key, error, service.control.now())
     service.nudge()
     return SourceStatus(metric=key, environment=data.environment, failures=failures)
+
+
+def _printable(text: str) -> str:
+    """On one line and without control characters: it is shown on terminals, and whoever measures may write it."""
+    shown = "".join(each if each.isprintable() else " " for each in text[: 4 * LONGEST_ERROR])
+    return " ".join(shown.split())[:LONGEST_ERROR]
 
 
 routes = Router(

@@ -26,6 +26,10 @@ _ADDRESSES: dict[type[Any], str] = {
 }
 
 
+_NEARER = {"scheduled": 1, "draft": 2}
+"""What is exposed is meant by a file before what is scheduled, and that before a draft; the newest of each first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to do about the rollouts among the documents."""
@@ -77,7 +81,10 @@ def _keyed(api: Api, document: Environment | Cohort | Metric | Flag | Plan) -> s
 
 def _rollout(api: Api, document: RolloutDocument, wanted: Wanted) -> Said:
     content = content_hash(_resolved(api, document))
-    known = api.get("/rollouts", flag=document.flag, environment=document.environment)
+    known = sorted(
+        api.get("/rollouts", flag=document.flag, environment=document.environment),
+        key=lambda each: _NEARER.get(each["status"], 0),
+    )
     same = next((each for each in known if each["content_hash"] == content and each["status"] not in ENDED), None)
     ended = max(
         (each for each in known if each["status"] in ENDED), key=lambda each: str(each["ended_at"]), default=None

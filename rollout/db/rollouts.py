@@ -1,7 +1,7 @@
 """Rollouts: the record, its attempts, its transitions and its evaluations."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -275,14 +275,21 @@ async def wait(session: Session, row: RolloutRow, state: State, until: datetime)
 
 
 async def proofs(session: Session, flag: str, environment: str) -> list[Proof]:
-    """Rollouts of a flag in an environment that completed on proof."""
+    """Rollouts of a flag in an environment that completed on proof, and whose candidate has done no harm since."""
     query = select(RolloutRow).where(
-        RolloutRow.flag == flag, RolloutRow.environment == environment, RolloutRow.status == "completed"
+        RolloutRow.flag == flag,
+        RolloutRow.environment == environment,
+        RolloutRow.status.in_(("completed", "rolled_back")),
+        RolloutRow.ended_at.is_not(None),
     )
+    rows = (await session.execute(query.order_by(RolloutRow.ended_at))).scalars().all()
+    harmed = {row.document.candidate: row.ended_at for row in rows if row.state.breach is not None}
     return [
         Proof(rollout=row.id, candidate=row.document.candidate, ended_at=row.ended_at)
-        for row in (await session.execute(query)).scalars()
-        if row.ended_at is not None and is_proof(row.document, row.state)
+        for row in rows
+        if row.ended_at is not None
+        and is_proof(row.document, row.state)
+        and row.ended_at > (harmed.get(row.document.candidate) or datetime.min.replace(tzinfo=UTC))
     ]
 
 

@@ -17,6 +17,12 @@ def gate_now(plan: PlanBody, state: State) -> ApprovalGate | None:
     return approval_gate(plan.stages[state.stage].approval) if state.stage < len(plan.stages) else None
 
 
+def gates_ahead(plan: PlanBody, state: State) -> tuple[ApprovalGate, ...]:
+    """Whose yes the stages after the present one need: a completion by hand leaves them all at once."""
+    gates = (approval_gate(stage.approval) for stage in plan.stages[state.stage + 1 :])
+    return tuple(gate for gate in gates if gate is not None)
+
+
 def attempt_now(state: State) -> str:
     """What an approval is bound to beside the plan: the present attempt, or nothing before the start."""
     return state.attempt.id if state.attempt is not None else ""

@@ -185,12 +185,15 @@ def _due_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, tick
 
 
 def _open_attempt(mine: GuardrailEvidence, kind: Kind, tick: Round) -> None:
-    """A new attempt starts its gate afresh; the cells of the one before join the former ones."""
+    """A new attempt starts its gate afresh; the cells of the one before join the former ones.
+
+    So does the detector of a budget per request: while the exposure was away nothing came that could have cleared it.
+    """
     if mine.gate_attempt == tick.current.id:
         return
     before = tick.attempts.get(mine.gate_attempt)
     close_attempt(mine, kind, same_stage=before is not None and before.stage == tick.current.stage)
-    mine.gate_attempt, mine.log_e_gate = tick.current.id, 0.0
+    mine.gate_attempt, mine.log_e_gate, mine.level = tick.current.id, 0.0, []
     mine.gate = [0.0] * sum(weights.size for weights in kind.gate_weights)
     mine.gate_best = [0.0] * len(kind.gate_weights)
 

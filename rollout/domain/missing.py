@@ -42,12 +42,20 @@ def missing_now(judgement: Judgement, state: State, now: datetime) -> dict[str, 
 
 
 def on_missing(situation: Situation) -> Decision | None:
-    """The policy of a guardrail whose evidence has been missing for longer than its patience."""
+    """The policy of a guardrail whose evidence has been missing for longer than its patience.
+
+    While nobody is exposed there is nothing to take away, and no wonder that nothing comes: a kill must not end a
+    rollout by the quiet that it makes. A source that fails goes on failing while the exposure has lapsed for it.
+    """
+    if situation.state.withheld:
+        return None
     readings = {reading.metric: reading for reading in situation.judgement.readings}
     for watch in situation.watches:
         reading, absence = readings[watch.metric], situation.state.missing.get(watch.metric)
         policy = watch.policy(reading.verdict)
         if watch.role != "guardrail" or policy is None or policy.then == "hold" or watch.metric in situation.waived:
+            continue
+        if situation.state.blind and reading.verdict != "error":
             continue
         patience = patience_of(situation.plan) if policy.after is None else timedelta(seconds=policy.after)
         if absence is None or absence.sort != _sort(reading.verdict) or situation.now - absence.since < patience:

@@ -16,6 +16,9 @@ from rollout.domain.plan import PlanBody, RolloutDocument, Stage
 SHORTEST_LEASE = timedelta(seconds=10)
 """Two heartbeats of the stream: a shorter lease would lapse between them."""
 
+EARLIEST_YEAR, LATEST_YEAR = 1970, 9998
+"""Of a start: moments that every time zone and database can write."""
+
 
 class World(Protocol):
     """What a document may refer to."""
@@ -52,6 +55,8 @@ def rollout_problems(document: RolloutDocument, world: World) -> list[Problem]:
         problems.append(Problem("candidate", "is the same variant as the baseline; name the variant to roll out"))
     if document.start_at is not None and document.start_at.tzinfo is None:
         problems.append(Problem("start_at", "needs a time zone, such as 2026-03-01T09:00:00Z"))
+    if document.start_at is not None and not EARLIEST_YEAR <= document.start_at.year <= LATEST_YEAR:
+        problems.append(Problem("start_at", f"must be in a year from {EARLIEST_YEAR} to {LATEST_YEAR}"))
     return problems + exclusion_problems(document.exclusion) + plan_problems(document, world)
 
 

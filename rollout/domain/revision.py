@@ -4,8 +4,10 @@ Guardrails, margins and error rates are what the evidence is bet on, and the var
 for the life of a rollout. Error rates are divided among the stages it started with, so there can be fewer, not more.
 """
 
-from rollout.domain.document import Problem, same
-from rollout.domain.plan import PlanBody, RolloutDocument, Stage, steps_of
+from datetime import timedelta
+
+from rollout.domain.document import Problem, duration, same
+from rollout.domain.plan import ApprovalGate, PlanBody, RolloutDocument, Stage, approval_gate, steps_of
 from rollout.domain.rollout import State
 from rollout.domain.watch import Watch, gate_margin
 
@@ -30,12 +32,13 @@ def revision_problems(before: RolloutDocument, after: RolloutDocument, state: St
         for field in RolloutDocument.__struct_fields__
         if field not in (*WHO, *FREE, "kind") and not same(getattr(before, field), getattr(after, field))
     ]
-    problems += _stages_problems(before, after, state.stage)
+    reached = max(attempt.stage for attempt in state.attempts)  # a rollback in steps went down from there
+    problems += _stages_problems(before, after, state.stage, reached)
     steps = state.steps or steps_of(before)
     if steps_of(after) > steps:
         message = f"error rates are divided among the {steps} stages (with the bake) it started with; have no more"
         problems.append(Problem("stages", message))
-    if state.stage >= len(before.stages):
+    if reached >= len(before.stages):
         problems += _bake_problems(before, after)
     return problems
 
@@ -45,14 +48,56 @@ def asks_for_fresh_evidence(before: PlanBody, after: PlanBody, watches: tuple[Wa
     return stage >= 0 and any(gate_margin(before, each, stage) != gate_margin(after, each, stage) for each in watches)
 
 
-def _stages_problems(before: RolloutDocument, after: RolloutDocument, present: int) -> list[Problem]:
+def approvals_lifted(before: PlanBody, after: PlanBody, state: State) -> list[ApprovalGate]:
+    """Approvals still to come that the revision no longer asks for: as early, of the same role, and for no longer.
+
+    Each needs one of its own in the new plan: one yes does not stand for two.
+    """
+    lifted, left = [], _gates_to_come(after, state)
+    for stage, gate in _gates_to_come(before, state):
+        instead = next((each for each in left if _stands_for(each, (stage, gate))), None)
+        if instead is None:
+            lifted.append(gate)
+        else:
+            left.remove(instead)
+    return lifted
+
+
+def _gates_to_come(plan: PlanBody, state: State) -> list[tuple[Stage | None, ApprovalGate]]:
+    """Gates that ask for an approval, from the present one on; that of the start has no stage."""
+    start = approval_gate(plan.start_approval) if state.stage < 0 else None
+    found: list[tuple[Stage | None, ApprovalGate]] = [] if start is None else [(None, start)]
+    for stage in plan.stages[max(state.stage, 0) :]:
+        gate = approval_gate(stage.approval)
+        if gate is not None:
+            found.append((stage, gate))
+    return found
+
+
+def _stands_for(one: tuple[Stage | None, ApprovalGate], other: tuple[Stage | None, ApprovalGate]) -> bool:
+    """Whether one gate asks for what the other asked for, before anybody more is exposed."""
+    (stage, gate), (before, asked) = one, other
+    if gate.role != asked.role or _lasts(gate) > _lasts(asked):
+        return False
+    if stage is None or before is None:
+        return stage is None
+    if before.cohort is not None:
+        return stage.cohort == before.cohort and stage.percentage <= before.percentage
+    return stage.cohort is not None or stage.percentage <= before.percentage
+
+
+def _lasts(gate: ApprovalGate) -> timedelta:
+    return timedelta.max if gate.expires is None else duration(gate.expires)
+
+
+def _stages_problems(before: RolloutDocument, after: RolloutDocument, present: int, reached: int) -> list[Problem]:
     problems = []
-    for i, stage in enumerate(before.stages[: present + 1]):
+    for i, stage in enumerate(before.stages[: reached + 1]):
         path = f"stages[{i}]"
         if i >= len(after.stages):
             problems.append(Problem(path, f"stage {stage.name!r} was reached; it cannot be taken out any more"))
-        elif i < present and not same(stage, after.stages[i]):
-            problems.append(Problem(path, f"stage {stage.name!r} is passed; leave it as it was"))
+        elif i != present and not same(stage, after.stages[i]):
+            problems.append(Problem(path, f"stage {stage.name!r} was reached already; leave it as it was"))
         elif i == present:
             problems += _present_problems(stage, after.stages[i], path)
     return problems

@@ -83,11 +83,12 @@ class Absence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Would(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rollout that is only observed would have done first since it was last moved."""
+    """What a rollout that is only observed would have done; `code` is that of the first reason."""
 
     kind: str
     reason: str
     at: datetime
+    code: str = ""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,8 +100,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     a person resumes. `retreat_at`: it is being rolled back in steps, and the next one is then. `frozen` holds, by
     metric, what was frozen from the baseline; it stays for the life of the rollout. `steps` are the stages (and the
     bake) that it was started with: error rates are divided among them. `document` numbers the present version of its
-    plan. `start_at` and `obstacle` are of a scheduled rollout: when it starts, and what is in its way. `slice` is what
-    it owns of its exclusion group from its start on.
+    plan, `revised_by` says who wrote versions of it beside its author. `start_at` (UTC) and `obstacle` are of a
+    scheduled rollout: when it starts, and what is in its way. `slice` is what it owns of its exclusion group from its
+    start on.
     """
 
     status: Status = "draft"
@@ -123,6 +125,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     frozen: dict[str, Frozen] = {}
     steps: int = 0
     document: int = 1
+    revised_by: tuple[str, ...] = ()
     start_at: datetime | None = None
     obstacle: str | None = None
     slice: Range | None = None

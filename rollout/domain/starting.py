@@ -1,7 +1,7 @@
 """Starting: when a scheduled rollout may begin, what stands in its way, and whether it may take the fast track."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -22,8 +22,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def not_before(document: RolloutDocument, now: datetime) -> datetime | None:
-    """When a rollout that is started now begins, None for at once: the time of its plan, if that is to come."""
-    return document.start_at if document.start_at is not None and document.start_at > now else None
+    """When a rollout that is started now begins (UTC), None for at once: the time of its plan, if that is to come."""
+    if document.start_at is None or document.start_at <= now:
+        return None
+    return document.start_at.astimezone(UTC)
 
 
 def start_reasons(plan: PlanBody, state: State, now: datetime) -> tuple[Reason, ...]:
@@ -47,6 +49,12 @@ def fast_track(document: RolloutDocument, proofs: Sequence[Proof], now: datetime
     since = now - duration(document.fast_track)
     fit = [proof for proof in proofs if proof.candidate == document.candidate and proof.ended_at >= since]
     return max(fit, key=lambda proof: proof.ended_at, default=None)
+
+
+def fast_stage(document: RolloutDocument) -> int:
+    """Where the fast track begins: at the last stage, or at an earlier one that a person must let it leave."""
+    asking = (i for i, stage in enumerate(document.stages) if stage.approval is not None)
+    return next(asking, len(document.stages) - 1)
 
 
 def is_proof(document: PlanBody, state: State) -> bool:

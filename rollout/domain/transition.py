@@ -6,9 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from rollout.domain.document import same
 from rollout.domain.findings import Finding
-from rollout.domain.plan import PlanBody, is_proven, percentage_of, steps_of
+from rollout.domain.plan import PlanBody, RolloutDocument, is_proven, percentage_of, steps_of
 from rollout.domain.rollout import Approval, Attempt, Breach, State, Status, Waiver, Would
+from rollout.domain.starting import not_before
 from rollout_client.evaluation.ruleset import Frozen
 
 Step = Literal[
@@ -125,7 +127,7 @@ def resume(plan: PlanBody, state: State, attempt_id: str, now: datetime, *, alar
         paused_reason=None,
         withheld=False,
         retreat_at=None,
-        clock_since=now,
+        clock_since=None if state.blind else now,
         missing={},
         approval=None,
     )
@@ -143,10 +145,27 @@ def waive(state: State, waiver: Waiver) -> State:
     return msgspec.structs.replace(state, waivers=(*others, waiver))
 
 
-def revise(plan: PlanBody, state: State, now: datetime, attempt_id: str | None) -> State:
-    """The plan was replaced by its next version; `attempt_id`: the present gate asks for fresh evidence."""
-    state = msgspec.structs.replace(state, document=state.document + 1)
-    return state if attempt_id is None else _open(plan, state, attempt_id, now)
+def revise(plans: tuple[RolloutDocument, RolloutDocument], state: State, revised: tuple[str, datetime]) -> State:
+    """The plan was replaced by its next version; `plans` are (before, after), `revised` is (by whom, when).
+
+    A waiver was for a stage as it was: one for a stage that is another now has nothing left to stand for.
+    """
+    (before, after), (by, now) = plans, revised
+    start_at = state.start_at
+    if state.status == "scheduled" and before.start_at != after.start_at:
+        start_at = not_before(after, now) or now
+    return msgspec.structs.replace(
+        state,
+        document=state.document + 1,
+        revised_by=state.revised_by if by in state.revised_by else (*state.revised_by, by),
+        waivers=tuple(each for each in state.waivers if _is_same_place(before, after, each.stage)),
+        start_at=start_at,
+    )
+
+
+def reopen(plan: PlanBody, state: State, attempt_id: str, now: datetime) -> State:
+    """The present gate is another one now, and asks for fresh evidence."""
+    return _open(plan, state, attempt_id, now)
 
 
 def observe(state: State, would: Would) -> State:
@@ -177,7 +196,7 @@ def _enter(plan: PlanBody, state: State, stage: int, attempt_id: str, now: datet
         status=status,
         stage=stage,
         elapsed=0.0,
-        clock_since=now,
+        clock_since=None if state.blind else now,
         missing={},
         thin_until=0.0,
         paused_reason=None,
@@ -197,6 +216,18 @@ def _open(plan: PlanBody, state: State, attempt_id: str, now: datetime) -> State
     )
     status = "paused" if state.status == "paused" and state.paused_reason is not None else status
     return msgspec.structs.replace(state, status=status, attempts=(*state.attempts, attempt), would=None)
+
+
+def _is_same_place(before: PlanBody, after: PlanBody, stage: int) -> bool:
+    """Whether a stage, or the bake, exposes the same people in both plans under the same name."""
+
+    def exposes(plan: PlanBody) -> tuple[object, ...] | None:
+        if stage < len(plan.stages):
+            each = plan.stages[stage]
+            return (each.name, each.percentage, each.cohort)
+        return ("bake", plan.bake.holdback) if plan.bake is not None and stage == len(plan.stages) else None
+
+    return same(exposes(before), exposes(after))
 
 
 def _left(plan: PlanBody, state: State, *, proven: bool) -> State:

@@ -29,7 +29,8 @@ def is_news(row: RolloutRow, decision: Decision) -> bool:
     """Whether a decision will be recorded: all that move something, and of an observed rollout what is new."""
     if as_carried_out(row, decision).kind == decision.kind:
         return decision.kind != "hold"
-    return row.state.would is None or row.state.would.kind != decision.kind
+    would = row.state.would
+    return would is None or (would.kind, would.code) != (decision.kind, decision.reasons[0].code)
 
 
 async def carry_out(session: Session, control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> None:
@@ -63,9 +64,10 @@ async def regain(session: Session, control: Control, row: RolloutRow, now: datet
 
 async def _observe(session: Session, row: RolloutRow, decision: Decision, reason: str, now: datetime) -> None:
     """Once for each decision that differs from the one before it: a look every few seconds would say it again."""
+    code = decision.reasons[0].code
     if not is_news(row, decision):
         return
-    state = transition.observe(row.state, Would(kind=decision.kind, reason=reason, at=now))
+    state = transition.observe(row.state, Would(kind=decision.kind, reason=reason, at=now, code=code))
     words = decision.kind.replace("_", " ")
     cause = Cause(step="observe", reason=f"would {words}: {reason}", actor=ACTOR, at=now, tick=row.tick)
     await record(session, row, state, cause)

@@ -17,8 +17,8 @@ from rollout.domain.watch import watches
 from rollout.engine.commands import entry, locked
 from rollout.engine.control import Control, tell
 from rollout.engine.record import Cause, record
-from rollout.engine.rights import Actor
-from rollout.errors import Conflict, Forbidden, Invalid
+from rollout.engine.rights import Actor, allow_revision
+from rollout.errors import Conflict, Invalid
 
 
 async def create(control: Control, document: RolloutDocument, author: str) -> str:
@@ -53,7 +53,7 @@ async def revise(
     Raises:
         NotFound: no such rollout.
         Conflict: it has ended, has moved since the revision seen, or says so already.
-        Forbidden: it is started, and the key may not operate.
+        Forbidden: it is scheduled or started and the key may not operate, or an approval is taken away.
         Invalid: the document has problems, or changes what must stay, or a reason is missing.
     """
     now, (reason, revision) = control.now(), said
@@ -64,20 +64,18 @@ async def revise(
         resolved = await _resolve_plan(session, document)
         world = await load(session)
         _refuse([*revision_problems(row.document, resolved, row.state), *rollout_problems(resolved, world)])
+        allow_revision(row, resolved, actor, reason)
         started = row.state.stage >= 0
-        if started and not actor.may_operate:
-            raise Forbidden("the rollout is started: changing its plan needs a key with the scope 'operator'")
-        if started and not reason.strip():
-            raise Invalid([("reason", "the rollout is started; say why its plan changes")])
         if content_hash(resolved) == row.content_hash:
             raise Conflict("the rollout says this already; nothing was changed")
         fresh = started and asks_for_fresh_evidence(
             row.document, resolved, watches(row.document, row.metrics), row.state.stage
         )
         await rollouts.keep_document(session, row, actor.name, now)
+        state = transition.revise((row.document, resolved), row.state, (actor.name, now))
+        state = transition.reopen(resolved, state, control.new_id("at"), now) if fresh else state
         row.document, row.content_hash = resolved, content_hash(resolved)
         row.metrics = row.metrics if started else _watched(resolved, world)
-        state = transition.revise(resolved, row.state, now, control.new_id("at") if fresh else None)
         why = reason or "revised by hand"
         done = await record(session, row, state, Cause(step="revise", reason=why, actor=actor.name, at=now))
         detail = {"reason": reason, "content_hash": row.content_hash}

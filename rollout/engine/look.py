@@ -57,7 +57,7 @@ async def look(session: Session, control: Control, row: RolloutRow, now: datetim
     if row.status == "scheduled":
         return await open_when_due(session, control, row, now)
     failing = await sources.failing(session, row.environment, row.metrics)
-    if row.state.blind and not _still_blind(row, failing):
+    if row.state.blind and not _still_blind(row, failing, now):
         await regain(session, control, row, now)
     added = await increments.unbet(session, row.id, row.accepted)
     inputs = Inputs(
@@ -129,10 +129,16 @@ def _count_hold(row: RolloutRow, decision: Decision, now: datetime) -> None:
             HOLDS.labels(code).inc(max(0.0, (now - row.judged_at).total_seconds()))
 
 
-def _still_blind(row: RolloutRow, failing: Mapping[str, SourceFailure]) -> bool:
-    """Whether a source that a guardrail rests on fails still, as often in a row as it may not."""
+def _still_blind(row: RolloutRow, failing: Mapping[str, SourceFailure], now: datetime) -> bool:
+    """Whether a source that a guardrail rests on fails still, as often in a row as it may not.
+
+    What is only warned of, and what a person answers for, took nothing away and holds nothing back.
+    """
+    waived = row.state.waived(now)
     return any(
-        each.metric in failing and failing[each.metric].times >= each.error_limit for each in row.document.guardrails
+        each.metric in failing and failing[each.metric].times >= each.error_limit
+        for each in row.document.guardrails
+        if each.on_breach != "warn" and each.metric not in waived
     )
 
 

@@ -11,7 +11,7 @@ from rollout.domain import transition
 from rollout.domain.decision import Decision, hold
 from rollout.domain.flag import Flag
 from rollout.domain.rollout import State
-from rollout.domain.starting import fast_track, start_reasons
+from rollout.domain.starting import fast_stage, fast_track, start_reasons
 from rollout.engine.control import Control
 from rollout.engine.neighbours import beside, no_room
 from rollout.engine.record import Cause, record
@@ -42,7 +42,7 @@ async def opened(session: Session, control: Control, row: RolloutRow, now: datet
     """The started state, and what is to be said of it: which proof put it on the fast track, if one did."""
     proofs = await rollouts.proofs(session, row.flag, row.environment) if row.document.fast_track else []
     proof = fast_track(row.document, proofs, now)
-    stage = 0 if proof is None else len(row.document.stages) - 1
+    stage = 0 if proof is None else fast_stage(row.document)
     state, said = await beside(
         session, row, transition.start(row.document, row.state, control.new_id("at"), now, stage=stage)
     )

@@ -5,8 +5,9 @@ from datetime import datetime
 import msgspec
 
 from rollout.db.tables import RolloutRow
-from rollout.domain.approval import approval_missing, gate_now
-from rollout.domain.plan import Role
+from rollout.domain.approval import approval_missing, gate_now, gates_ahead
+from rollout.domain.plan import ApprovalGate, Role, RolloutDocument
+from rollout.domain.revision import approvals_lifted
 from rollout.domain.rollout import Action
 from rollout.errors import Conflict, Forbidden, Invalid
 
@@ -34,8 +35,15 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
         return {"approver": self.may_approve, "operator": self.may_operate, "admin": self.is_admin}[role]
 
     def wrote(self, row: RolloutRow) -> bool:
-        """Whether the rollout is this actor's own, by this key or by another of the same person."""
-        return self.name == row.author or (bool(self.person) and row.author.startswith(f"{self.person} ("))
+        """Whether any version of the rollout is this actor's own, by this key or by another of the same person."""
+        return any(
+            self.name == author or (bool(self.person) and author.startswith(f"{self.person} ("))
+            for author in (row.author, *row.state.revised_by)
+        )
+
+    def could_approve(self, row: RolloutRow, gate: ApprovalGate) -> bool:
+        """Whether this actor is somebody else, with the role that a gate asks for."""
+        return self.has(gate.role) and not self.wrote(row)
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +80,13 @@ def allow(row: RolloutRow, wanted: Act, actor: Actor, now: datetime) -> None:
             f"{'the start' if starts_early else 'the stage'} {approval_missing(row.document, row.state, now)}; ask for "
             f"it, then {wanted.action}"
         )
+    ahead = gates_ahead(row.document, row.state) if wanted.action == "complete" else ()
+    for gate in ahead:
+        if not actor.could_approve(row, gate):
+            raise Forbidden(
+                f"a later stage needs an approval by somebody other than the author, with the scope {gate.role!r}; "
+                "advance stage by stage, or ask them to complete"
+            )
     if wanted.action == "approve":
         _allow_approval(row, actor)
 
@@ -81,7 +96,31 @@ def may_pass_gate(row: RolloutRow, actor: Actor, now: datetime) -> bool:
     gate = gate_now(row.document, row.state)
     if gate is None or approval_missing(row.document, row.state, now) is None:
         return True
-    return actor.has(gate.role) and not actor.wrote(row)
+    return actor.could_approve(row, gate)
+
+
+def allow_revision(row: RolloutRow, document: RolloutDocument, actor: Actor, reason: str) -> None:
+    """Refuse a revision that the actor may not make; of a draft everything may be rewritten.
+
+    What is scheduled starts by itself, so it is changed by whoever could start it. An approval that a plan asks for
+    can be taken out of it by those who could give it, and by nobody else.
+
+    Raises:
+        Forbidden: the right is missing, or somebody else is asked for.
+        Invalid: a reason is missing.
+    """
+    if row.status == "draft":
+        return
+    if not actor.may_operate:
+        raise Forbidden(f"the rollout is {row.status}: changing its plan needs a key with the scope 'operator'")
+    if not reason.strip():
+        raise Invalid([("reason", f"the rollout is {row.status}; say why its plan changes")])
+    for gate in approvals_lifted(row.document, document, row.state):
+        if not actor.could_approve(row, gate):
+            raise Forbidden(
+                f"the revision takes away an approval with the scope {gate.role!r}, or asks for it later; that is for "
+                "somebody other than the author who could give it"
+            )
 
 
 def _allow_approval(row: RolloutRow, actor: Actor) -> None:
@@ -91,4 +130,4 @@ def _allow_approval(row: RolloutRow, actor: Actor) -> None:
     if not actor.has(gate.role):
         raise Forbidden(f"this approval needs a key with the scope {gate.role!r}")
     if actor.wrote(row):
-        raise Forbidden("the author of a rollout cannot approve it; ask somebody else")
+        raise Forbidden("the author of a rollout cannot approve it, nor who revised it; ask somebody else")

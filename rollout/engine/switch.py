@@ -53,6 +53,8 @@ async def restore(control: Control, flag: str, environment: str, actor: str, rea
     now = control.now()
     async with control.database.write() as session:
         known = await _known(session, flag, environment)
+        if known.killed:  # whatever kept the kill from pausing it: no exposure comes back by the restore itself
+            await _pause_rollout(session, flag, environment, actor, now)
         state = FlagState(released=known.released)
         await flag_states.kill(session, flag, environment, state)
         await publish(session, environment, now)

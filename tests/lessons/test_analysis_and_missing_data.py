@@ -136,6 +136,14 @@ async def test_06_a_rollout_can_be_observed_only_and_records_what_it_would_have_
         assert status.would is not None
         assert status.would.kind == "roll_back"
         assert await service.steps(identifier) == ["start", "observe", "advance", "observe"]
+    async with lab(f"{sqlite_url}.quiet") as service:
+        quiet = guardrail(on_breach="pause", on_missing={"no_traffic": {"then": "pause", "after": "5m"}})
+        identifier = await service.start(**UNGATED, **quiet, mode="observe")
+        await service.pass_time(600)
+        await traffic(service, identifier, 0.6, 0.02, minutes=3)
+        would = (await service.status(identifier)).would
+        assert would is not None
+        assert (would.kind, would.code) == ("pause", "breach"), "the same step for another reason is another decision"
 
 
 async def test_07_a_guardrail_that_tends_to_be_worse_blocks_the_advance_before_it_is_significant(

@@ -120,6 +120,8 @@ async def test_17_a_variant_that_was_proven_lately_is_released_again_on_the_fast
         assert first in why
         await traffic(service, again, 0.6, 0.02, minutes=3)
         assert (await service.row(again)).status == "rolled_back", "the fast track is watched like any other"
+        after_harm = await service.start(**UNGATED, fast_track="7d")
+        assert (await service.row(after_harm)).state.stage == 0, "what did harm since is proven no more"
 
 
 async def test_18_what_is_decided_and_how_long_is_waited_for_what_is_exported(sqlite_url: str) -> None:

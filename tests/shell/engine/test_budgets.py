@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
+from rollout.db import documents
+from rollout.domain.metric import Metric
 from rollout.errors import Invalid
+from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
+from rollout_client.evaluation.histogram import log_bucket
 from tests.core.domain.plans import World
 from tests.shell.engine.lab import Lab, lab
 
@@ -89,3 +93,31 @@ async def test_a_budget_of_what_cannot_be_spent_is_refused(
         with pytest.raises(Invalid) as refused:
             await service.draft(guardrails=[wrong])
     assert path in [each[0] for each in refused.value.problems]
+
+
+async def costs(service: Lab, identifier: str, n: int, each: float) -> None:
+    """So many requests of both arms that cost so much each."""
+    attempt = (await service.row(identifier)).state.attempts[-1].id
+    cost = MetricIncrement(cells={1: [n, n * each, n * each * each]}, histogram={log_bucket(each): n})
+    slot = SlotIncrement(exposures={1: n}, first_exposures={1: n}, started={1: n}, metrics={"cost_usd": cost})
+    arm = ArmIncrement(slots={int(service.now.timestamp()) // 60: slot})
+    await service.post({attempt: {"candidate": arm, "baseline": arm}})
+    await service.pass_time(1)
+
+
+async def test_a_level_that_was_too_high_is_measured_anew_after_a_resume(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        async with service.database.write() as session:
+            await documents.save(session, Metric(key="cost_usd", kind="mean", unit="USD"), None)
+        budget = {"metric": "cost_usd", "max_regression": {"relative": 9}, "on_breach": "pause"}
+        identifier = await service.start(**WIDE, guardrails=[{**budget, "budget": {"per_request": 0.01}}])
+        await costs(service, identifier, 1000, 0.05)
+        assert (await service.row(identifier)).state.withheld
+        await service.act(identifier, "resume", "the cache is warm again")
+        for _ in range(3):
+            await service.pass_time(1)
+        assert (await service.row(identifier)).status == "running", "nothing has been spent since"
+        await costs(service, identifier, 1000, 0.005)
+        assert (await service.row(identifier)).status == "running"
+        await costs(service, identifier, 1000, 0.05)
+        assert (await service.row(identifier)).status == "paused"

@@ -32,9 +32,8 @@ async def test_gates_of_the_present_stage_and_whole_future_stages_can_change(dat
         await service.send(identifier, 0.02, 0.02)
         await service.pass_time(60)
         await service.revise(identifier, stages=changed(1, min_duration="2h", approval="required"))
-        await service.revise(
-            identifier, stages=[*changed(1, min_duration="2h")[:2], {"name": "most", "percentage": 70}]
-        )
+        kept = changed(1, min_duration="2h", approval="required")[:2]
+        await service.revise(identifier, stages=[*kept, {"name": "most", "percentage": 70}])
         row = await service.row(identifier)
         assert (row.state.stage, row.state.document, row.document.stages[2].name) == (1, 3, "most")
         await service.send(identifier, 0.02, 0.02)
@@ -109,3 +108,29 @@ async def test_a_revision_needs_a_right_a_reason_and_something_to_change(sqlite_
         draft = await service.draft(stages=STAGES)
         await service.revise(draft, reason="", actor=ONCALL, candidate="off")
         assert (await service.row(draft)).document.candidate == "off"
+
+
+async def test_a_waiver_does_not_move_to_whatever_takes_the_place_of_its_stage(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        bake = {"duration": "1h", "holdback": 5}
+        identifier = await service.start(stages=STAGES, bake=bake)
+        for stage in ("early", "half"):
+            await service.act(identifier, "waive", "known", metric="error_rate", expires="1d", stage=stage)
+        await service.revise(identifier, stages=STAGES[:2], bake=bake)
+        assert [waiver.stage for waiver in (await service.row(identifier)).state.waivers] == [1], "the bake is no half"
+
+
+async def test_stages_that_a_rollback_in_steps_went_down_from_stay_as_they_were(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        plan: dict[str, Any] = {"stages": STAGES, "rollback": {"strategy": "stepped"}}
+        identifier = await service.start(**plan)
+        await service.act(identifier, "advance", "by hand")
+        for _ in range(3):
+            await service.send(identifier, 0.6, 0.02)
+            await service.pass_time(60)
+        await service.act(identifier, "resume", "a fault of the test data")
+        assert (await service.row(identifier)).state.stage == 0
+        with pytest.raises(Invalid) as refused:
+            await service.revise(identifier, **{**plan, "stages": changed(1, percentage=30)})
+        assert [each[0] for each in refused.value.problems] == ["stages[1]"]
+        await service.revise(identifier, **{**plan, "stages": changed(2, percentage=60)})

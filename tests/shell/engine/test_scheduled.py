@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine import switch
-from rollout.errors import Conflict, Forbidden
+from rollout.errors import Conflict, Forbidden, Invalid
 from tests.shell.engine.lab import ANN, EVE, ONCALL, Lab, lab
 
 
@@ -70,7 +70,7 @@ async def test_a_scheduled_rollout_can_be_started_early_revised_and_cancelled(sq
         assert (await service.row(early)).status == "running"
         await service.act(early, "roll_back")
         changed = await tomorrow(service)
-        await service.revise(changed, stages=[{"name": "all", "percentage": 60}], actor=ONCALL)
+        await service.revise(changed, stages=[{"name": "all", "percentage": 60}])
         await service.act(changed, "start")
         assert (await service.status(changed)).percentage == 60
         await service.act(changed, "roll_back")
@@ -80,3 +80,30 @@ async def test_a_scheduled_rollout_can_be_started_early_revised_and_cancelled(sq
         assert (await service.row(dropped)).status == "cancelled"
         with pytest.raises(Conflict, match="has ended"):
             await service.revise(dropped, stages=[{"name": "all", "percentage": 70}])
+
+
+async def test_a_start_in_another_time_zone_is_said_in_utc(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await service.draft(start_at="2026-03-02T09:00:00+02:00")
+        done = await service.act(identifier, "start")
+        assert "starts at 2026-03-02 07:00:00 UTC" in done.change.reason
+        assert "starts at 2026-03-02 07:00:00 UTC" in (await service.status(identifier)).held[0].message
+
+
+async def test_a_revised_start_counts_from_then_on(database_url: str) -> None:
+    async with lab(database_url) as service:
+        identifier = await tomorrow(service)
+        await service.revise(identifier, start_at=(service.now + timedelta(days=3)).isoformat())
+        await service.pass_time(2 * 86_400, look_every=3600)
+        assert (await service.row(identifier)).status == "scheduled"
+        await service.revise(identifier, start_at=(service.now - timedelta(days=1)).isoformat())
+        await service.pass_time(10)
+        assert (await service.row(identifier)).status == "running"
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+async def test_a_start_that_no_calendar_can_write_is_refused(sqlite_url: str, at: str) -> None:
+    async with lab(sqlite_url) as service:
+        with pytest.raises(Invalid) as refused:
+            await service.draft(start_at=at)
+        assert refused.value.problems[0][0] == "start_at"

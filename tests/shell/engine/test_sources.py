@@ -1,8 +1,12 @@
-"""A source that cannot be asked: an error and no failure, and after a whole lease an end of the exposure."""
+"""Nobody is exposed to what cannot be seen: sources that fail, leases that lapse, and kills, and what follows them."""
 
 from typing import Any
 
+import pytest
+
+from rollout.engine import switch
 from rollout.engine.replay import replay
+from rollout.errors import Conflict
 from tests.shell.engine.lab import Lab, lab
 
 
@@ -62,3 +66,79 @@ async def test_outcomes_that_come_after_a_failure_speak_for_themselves(sqlite_ur
         await service.send(identifier, 0.02, 0.02)
         await service.pass_time(60)
         assert "error" not in {reason.code for reason in (await service.status(identifier)).held}
+
+
+async def blind(service: Lab, **changes: Any) -> str:
+    """A rollout whose exposure lapsed because its source fails."""
+    identifier: str = await service.start(lease="1m", **guardrail(**changes))
+    await failing(service, 4)
+    assert (await service.row(identifier)).state.blind
+    return identifier
+
+
+async def test_a_person_who_answers_for_a_blind_metric_gets_the_exposure_back(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await blind(service)
+        await service.act(identifier, "waive", "the warehouse moves", metric="error_rate", expires="1d")
+        await failing(service, 3)
+        assert (await service.status(identifier)).percentage == 10
+
+
+async def test_a_source_that_is_only_warned_of_keeps_no_exposure_away(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        warning = {"metric": "quality", "max_regression": {"absolute": 0.1}, "on_breach": "warn", "error_limit": 1}
+        identifier = await service.start(lease="1m", guardrails=[*guardrail()["guardrails"], warning])
+        await service.report("quality", "timed out")
+        await failing(service, 4)
+        assert (await service.status(identifier)).percentage == 0
+        await service.report("error_rate", None)
+        await service.pass_time(5)
+        assert (await service.status(identifier)).percentage == 10
+
+
+@pytest.mark.parametrize("act", ["resume", "advance"])
+async def test_no_act_lets_a_stage_grow_old_while_nobody_is_exposed(sqlite_url: str, act: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await blind(service)
+        if act == "resume":
+            await service.act(identifier, "pause")
+        await service.act(identifier, act, "go on")
+        before = (await service.row(identifier)).state.stage_age(service.now)
+        await failing(service, 4)
+        assert (await service.row(identifier)).state.stage_age(service.now) == before
+        await service.report("error_rate", None)
+        await service.pass_time(60)
+        assert (await service.row(identifier)).state.clock_since is not None
+
+
+async def test_the_quiet_after_a_kill_is_no_missing_evidence(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        policies = {verdict: {"then": "roll_back", "after": "10m"} for verdict in ("no_traffic", "stale", "no_data")}
+        identifier = await service.start(**guardrail(on_missing=policies))
+        await service.send(identifier, 0.02, 0.02)
+        await service.pass_time(60)
+        await switch.kill(service.control, "answer", "production", "ann", "drill")
+        await service.pass_time(2 * 3600)
+        assert (await service.row(identifier)).status == "paused"
+
+
+async def test_a_kill_that_could_not_pause_gives_nothing_back_when_it_is_restored(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab(database_url) as service:
+        identifier = await service.start()
+
+        async def unavailable(*_: object) -> None:
+            raise Conflict("somebody else changed this rollout meanwhile")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(switch, "_pause_rollout", unavailable)
+            await switch.kill(service.control, "answer", "production", "ann", "drill")
+        assert (await service.row(identifier)).status == "running"
+        await switch.restore(service.control, "answer", "production", "ann", "over")
+        status = await service.status(identifier)
+        assert (status.status, status.percentage, status.killed) == ("paused", 0, False)
+        await switch.restore(service.control, "answer", "production", "ann", "there is nothing to restore")
+        await service.act(identifier, "resume")
+        await switch.restore(service.control, "answer", "production", "ann", "there is nothing to restore")
+        assert (await service.status(identifier)).percentage == 10

@@ -1,5 +1,8 @@
 """What people change about a rollout that runs, over HTTP: its plan, waivers, completion, schedules, sources."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.shell.http.command import Run
@@ -80,6 +83,8 @@ def test_a_source_reports_its_failures_and_its_recovery(site: Site) -> None:
         for error in ("timed out", "timed out", None, "refused")
     ]
     assert counts == [1, 2, 0, 1]
+    tricky = {"environment": "production", "error": "refused\x1b[2J\nall is well\0"}
+    assert site.post(report, tricky)["failures"] == 2, "no text can break what it is shown on or stored in"
     assert site.http.post(report, json={"environment": "moon"}).status_code == 404
     assert site.http.post("/api/v1/metrics/joy/reports", json={"environment": "production"}).status_code == 404
 
@@ -92,3 +97,15 @@ def test_metrics_name_each_live_rollout_with_its_state(site: Site) -> None:
     assert f"rampline_rollout_percentage{{{named}}} 10.0" in said
     site.act(rollout, "roll_back")
     assert rollout not in site.http.get("/metrics").text
+
+
+def test_apply_means_the_rollout_that_runs_and_no_draft_beside_it(site: Site, run: Run, tmp_path: Path) -> None:
+    running = started(site)
+    site.draft()
+    path = tmp_path / "rollout.yaml"
+    path.write_text(json.dumps({"kind": "Rollout", **ROLLOUT}))
+    for _ in range(2):
+        said = run("apply", "-f", str(path), "--start")
+        assert (said.code, said.out.endswith(f"unchanged, {running}, running")) == (0, True), said.err
+    path.write_text(json.dumps({"kind": "Rollout", **ROLLOUT, "stages": [CANARY, {**HALF, "percentage": 60}]}))
+    assert run("apply", "-f", str(path)).out.endswith(f"changed, {running}, running")
