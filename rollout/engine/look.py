@@ -150,14 +150,16 @@ def _what(frozen: Frozen) -> str:
 
 async def _carry_out(session: Session, control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> None:
     decision = outcome.decision
-    state, step = _next_state(control, row, outcome, now)
+    state, step = next_state(row.document, row.state, outcome, control.new_id("at"), now)
     reason = "; ".join(reason.message for reason in decision.reasons)
     await record(session, row, state, Cause(step=step, reason=reason, actor=ACTOR, at=now, tick=row.tick))
 
 
-def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> tuple[State, Step]:
-    decision, plan, state = outcome.decision, row.document, row.state
-    cause = decision.reasons[0]
+def next_state(
+    plan: RolloutDocument, state: State, outcome: Outcome, attempt: str, now: datetime
+) -> tuple[State, Step]:
+    """The state that follows from a decision, shared with the backtest; `attempt` is the id if one is opened."""
+    decision, cause = outcome.decision, outcome.decision.reasons[0]
     breach = _breach(outcome.judgement, state, now) if cause.code == "breach" else None
     reason = cause.message
     match decision.kind:
@@ -168,9 +170,9 @@ def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: dateti
         case "complete" if state.status == "baking":
             return transition.complete(state, now), "complete"
         case "complete":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "complete"
+            return transition.advance(plan, state, attempt, now, proven=decision.proven), "complete"
         case "advance":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "advance"
+            return transition.advance(plan, state, attempt, now, proven=decision.proven), "advance"
         case "hold":
             raise AssertionError("a hold changes nothing")
 
