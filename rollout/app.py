@@ -25,6 +25,7 @@ from rollout.db.keys import Key
 from rollout.db.migrate import migrate
 from rollout.db.session import Database, Duplicate
 from rollout.delivery.hub import Hub
+from rollout.engine.aside import Aside
 from rollout.engine.clock import Clock
 from rollout.engine.control import Control
 from rollout.errors import RolloutError
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> Litestar:
     service = Service(
         control=control,
         keyring=keyring,
+        aside=Aside(),
         nudge=clock.nudge if clock is not None else lambda: None,
         most_decompressed=settings.max_decompressed_bytes,
         heartbeat=settings.heartbeat_seconds,
@@ -80,7 +82,7 @@ def create_app(settings: Settings) -> Litestar:
         request_class=StrictRequest,
         request_max_body_size=settings.max_body_bytes,
     )
-    app.state.hub = control.hub
+    app.state.hub, app.state.aside = control.hub, service.aside
     return app
 
 
@@ -109,6 +111,7 @@ async def running(service: Service, clock: Clock | None, settings: Settings) -> 
                     following.cancel()
                     await asyncio.gather(following, return_exceptions=True)
             finally:
+                await service.aside.close()
                 await control.database.close()
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from rollout.domain.document import duration
+from rollout.domain.document import Problem, duration
 from rollout.domain.expectation import SIMULATED, Expectation, ExpectedMetric, Regression
 from rollout.domain.metric import Metric
 from rollout.domain.plan import PlanBody, Stage, last_percentage, units_wanted
@@ -79,12 +79,9 @@ def forecast(plan: PlanBody, metrics: Mapping[str, Metric], expected: Expectatio
     Raises:
         ValueError: nothing of the plan can be simulated; the message says why.
     """
-    guarded = [watch for watch in watches(plan, metrics) if watch.role == "guardrail" and _is_known(watch)]
-    stages = list(_open_stages(plan))
-    if not guarded:
-        raise ValueError("the plan has no guardrail that can be simulated: it would only take its stages' time")
-    if not stages:
-        raise ValueError("the plan has no stage with a control arm and without a cohort")
+    for problem in forecast_problems(plan, metrics):
+        raise ValueError(problem.message)
+    guarded, stages = _guarded(plan, metrics), list(_open_stages(plan))
     minutes = _minutes_per_look(stages)
     trial = _Trial(plan, metrics, expected, guarded, stages, minutes)
     rng = np.random.default_rng(seed)
@@ -101,6 +98,21 @@ def forecast(plan: PlanBody, metrics: Mapping[str, Metric], expected: Expectatio
         slowest=slowest,
         left_out=tuple(_left_out(plan, metrics)),
     )
+
+
+def forecast_problems(plan: PlanBody, metrics: Mapping[str, Metric]) -> list[Problem]:
+    """Why nothing of a plan could be simulated; the plan itself has no problems."""
+    problems = []
+    if not _guarded(plan, metrics):
+        message = "the plan has no guardrail that can be simulated: it would only take its stages' time"
+        problems.append(Problem("guardrails", message))
+    if not any(_open_stages(plan)):
+        problems.append(Problem("stages", "the plan has no stage with a control arm and without a cohort"))
+    return problems
+
+
+def _guarded(plan: PlanBody, metrics: Mapping[str, Metric]) -> list[Watch]:
+    return [watch for watch in watches(plan, metrics) if watch.role == "guardrail" and _is_known(watch)]
 
 
 class _Trial:

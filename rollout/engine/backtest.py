@@ -1,6 +1,6 @@
 """A backtest's two ends: the log written as lines where the database is, and the lines read where the work is done."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ async def head(database: Database, row: RolloutRow, plan: PlanBody) -> Head:
     )
 
 
-async def lines(database: Database, begin: Head) -> AsyncIterator[bytes]:
+async def lines(database: Database, begin: Head) -> AsyncGenerator[bytes]:
     """The head, then one line for each recorded look; the log is never in memory as a whole."""
     yield msgspec.json.encode(begin) + b"\n"
     async for look in looks.recorded(database, begin.rollout):

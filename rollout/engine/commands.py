@@ -54,7 +54,7 @@ async def create(control: Control, document: RolloutDocument, author: str) -> st
     """
     now = control.now()
     async with control.database.write() as session:
-        resolved = await _resolve_plan(session, document)
+        resolved = await resolve_plan(session, document)
         world = await load(session)
         problems = rollout_problems(resolved, world)
         if problems:
@@ -170,8 +170,12 @@ async def _refuse_exposing(session: Session, row: RolloutRow, action: Action) ->
         )
 
 
-async def _resolve_plan(session: Session, document: RolloutDocument) -> RolloutDocument:
-    """A rollout that names a plan takes over everything the plan says; it may not say it again."""
+async def resolve_plan(session: Session, document: RolloutDocument) -> RolloutDocument:
+    """A rollout that names a plan takes over everything the plan says; it may not say it again.
+
+    Raises:
+        Invalid: there is no such plan, or the rollout says something itself.
+    """
     if document.plan is None:
         return document
     key, _, number = document.plan.partition("@")
