@@ -90,7 +90,9 @@ def _parts(fate: Fate) -> str:
 def _fate(fate: Fate) -> str:
     regression = fate.regression
     assert regression is not None
-    ended = f"{_span(fate.until_rollback)} until then" if fate.until_rollback else f"{_span(fate.hours)} until it ends"
+    ended = f"{_span(fate.hours)} until it ends"
+    if fate.until_rollback is not None and fate.rolled_back >= 0.5:
+        ended = f"{_span(fate.until_rollback)} until then"
     harmed = ""
     if fate.events is not None and fate.units_harmed is not None:
         harmed = f"; {fate.events:,.0f} events too many, met by {fate.units_harmed:,.0f} of them"

@@ -36,6 +36,8 @@ from rollout.stats.values import ValueTest
 _TICKS = (1, 2, 5, 10, 30, 60, 180, 360, 720, 1440)
 """Minutes between two looks; the first of which the shortest way through the plan takes no more than `_LOOKS`."""
 _LOOKS = 40
+_COARSENING = 0.01
+"""The later, the fewer looks: moments are told to one part in a hundred, and who stays undecided costs little."""
 
 
 class _Opened(NamedTuple):
@@ -178,6 +180,7 @@ class _Trial:
             alpha_advance=analysis.alpha_advance,
             risk_scaled=analysis.risk_scaled,
             units=self._expected.units,
+            coarsening=_COARSENING,
         )
         return simulate(scenario, self._expected.runs, rng)
 

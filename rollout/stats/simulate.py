@@ -19,7 +19,7 @@ from rollout.stats.margin import risk_scaled
 from rollout.stats.population import Population
 from rollout.stats.simulated import Bettor, Lines, Moment, Simulated
 from rollout.stats.simulated_counts import SimulatedCountRate, SimulatedGuardrail
-from rollout.stats.simulated_effects import Effects, Seen
+from rollout.stats.simulated_effects import Arrived, Effects
 from rollout.stats.simulated_values import SimulatedValues
 from rollout.stats.simulated_wealth import Wealth, log_mixtures
 
@@ -74,6 +74,8 @@ class Scenario:
             stay independent, so a D above 1 shows what estimating it too high costs.
         units: how many different units make the requests, each as often as any other; D is then what the judge finds.
             None: each request is of a unit of its own.
+        coarsening: how many ticks are taken as one, as a part of those since the rollout began: with .01, what is still
+            running after a thousand is looked at every ten. Moments are then known to one part in a hundred.
 
     Raises:
         ValueError: if any of this does not hold.
@@ -88,6 +90,7 @@ class Scenario:
     risk_scaled: bool = True
     design_effect: float = 1.0
     units: float | None = None
+    coarsening: float = 0.0
 
     def __post_init__(self) -> None:
         if self.units is None and any(guardrail.clustering.stickiness > 0.0 for guardrail in self.guardrails):
@@ -207,13 +210,14 @@ def simulate(scenario: Scenario, replications: int, rng: np.random.Generator) ->
     controls = _Controls(status, stages, np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int64), passed)
     watched = tuple(_watch(scenario, guardrail, replications, rng) for guardrail in scenario.guardrails)
     run = _Run(scenario, controls, watched, rng)
-    for tick in range(scenario.horizon):
+    elapsed = 0
+    while elapsed < scenario.horizon and (controls.status == RUNNING).any():
+        length = min(max(1, int(elapsed * scenario.coarsening)), scenario.horizon - elapsed)
         for stage in reversed(range(len(scenario.stages))):  # backwards: an advance takes effect next tick
             rows = np.flatnonzero((controls.status == RUNNING) & (controls.stage == stage))
             if rows.size:
-                _tick(run, Moment(tick, stage), rows)
-        if not (controls.status == RUNNING).any():
-            break
+                _tick(run, Moment(elapsed, stage), rows, length)
+        elapsed += length
     everyone = np.arange(replications)
     return Outcomes(
         completed=controls.status == COMPLETED,
@@ -249,21 +253,23 @@ def _watch(scenario: Scenario, guardrail: Simulated, replications: int, rng: np.
     weights = (guardrail.harm_weights, guardrail.gate_weights)
     wealth, population = Wealth(*weights, replications, len(scenario.stages)), scenario.population
     bettor = guardrail.bettor(replications, scenario.horizon, rng, population)
-    effects = None if population is None else Effects(guardrail.clustering, population, replications, rng)
+    effects = None if population is None else Effects(guardrail.clustering, replications, rng)
     return _Watched(guardrail, bettor, wealth, np.zeros(replications), effects)
 
 
-def _tick(run: _Run, moment: Moment, rows: Ints) -> None:
-    """One tick of the replications `rows` in one stage: observe, bet, then protect before progress."""
+def _tick(run: _Run, moment: Moment, rows: Ints, length: int) -> None:
+    """`length` ticks as one, of the replications `rows` in one stage: observe, bet, then protect before progress."""
     scenario, controls = run.scenario, run.controls
-    arrived = _arrivals(scenario, moment.stage, rows, controls)
+    arrived = _arrivals(run, moment.stage, rows, length)
+    requests, population = controls.requests[:, rows].astype(np.float64), scenario.population
+    seen = None if population is None else Arrived.of(population, requests, moment.stage)
     for one in run.watched:
         one.bettor.observe(rows, arrived, moment, run.rng)
     for one in run.watched:
         factors = one.bettor.bet(rows, _lines(scenario, moment.stage, one.guardrail))
         if factors is not None:
             one.wealth.add(factors, moment.stage)
-        harm, gate = _effects(run, one, moment.stage, rows)
+        harm, gate = _effects(run, one, moment.stage, rows, seen)
         one.log_e[rows] = one.wealth.log_harm(rows, moment.stage, harm)
         one.wealth.weigh_gates(rows, gate)
     breached = _log_harm(run, rows) >= -np.log(scenario.alpha_rollback)
@@ -274,35 +280,34 @@ def _tick(run: _Run, moment: Moment, rows: Ints) -> None:
     _advance(run, moment.stage, rows[~breached & opened.all(axis=0)])
 
 
-def _effects(run: _Run, one: _Watched, stage: int, rows: Ints) -> tuple[Floats, Floats]:
+def _effects(run: _Run, one: _Watched, stage: int, rows: Ints, seen: Arrived | None) -> tuple[Floats, Floats]:
     """Design effects of the harm bets and of the gates, (r,) each."""
-    if one.effects is None:
+    if one.effects is None or seen is None:
         same = np.full(rows.size, run.scenario.design_effect)
         return same, same
-    requests = run.controls.requests[:, rows].astype(np.float64)
-    return one.effects.at(rows, stage, Seen(requests, *one.bettor.events(rows)))
+    return one.effects.at(rows, stage, seen, one.bettor.events(rows))
 
 
 def _open_gates(run: _Run, stage: int, rows: Ints) -> NDArray[np.bool_]:
     """Which gates are open: the time, the units, each guardrail; (gates, r)."""
     scenario, controls, rule = run.scenario, run.controls, run.scenario.stages[stage]
     units, population = controls.requests[stage, rows, 0].astype(np.float64), scenario.population
-    if population is not None:
-        present = np.zeros((len(scenario.stages), rows.size, 2))
-        present[stage] = controls.requests[stage, rows]
-        units = population.met(present)
+    if population is not None:  # different ones, of this stage alone
+        members = population.members(stage)[0]
+        units = -np.expm1(-units / members) * members
     line = -np.log(scenario.alpha_advance) if rule.proves else -np.inf
     gates = [one.wealth.log_gate(rows) >= line for one in run.watched]
     return np.stack([controls.ticks[stage, rows] >= rule.min_ticks, units >= rule.min_units, *gates])
 
 
-def _arrivals(scenario: Scenario, stage: int, rows: Ints, controls: _Controls) -> Ints:
-    """Requests of this tick, (r, 2): candidate, baseline; fractions add up over the ticks of a stage."""
+def _arrivals(run: _Run, stage: int, rows: Ints, length: int) -> Ints:
+    """Requests of these ticks, (r, 2): candidate, baseline; fractions add up over the ticks of a stage."""
+    scenario, controls = run.scenario, run.controls
     share = scenario.stages[stage].percentage / 100.0
     per_tick = scenario.requests_per_tick * np.array([share, 1.0 - share])
     ticks = controls.ticks[stage, rows, None]
-    arrived = (np.floor(per_tick * (ticks + 1)) - np.floor(per_tick * ticks)).astype(np.int64)
-    controls.ticks[stage, rows] += 1
+    arrived = (np.floor(per_tick * (ticks + length)) - np.floor(per_tick * ticks)).astype(np.int64)
+    controls.ticks[stage, rows] += length
     controls.requests[stage, rows] += arrived
     return arrived
 

@@ -63,36 +63,42 @@ class Clustering:
         return np.asarray(x / (1.0 + again * same_again + x / CELLS), np.float64)
 
 
-class Seen(NamedTuple):
-    """Requests by stage so far, (S, r, 2), and events in the present stage and in all, (r, 2) each."""
+class Arrived(NamedTuple):
+    """Requests in the present stage and in all, and how many others of its own unit one meets among them, (r, 2) each.
 
-    requests: Floats
-    events_now: Floats
-    events: Floats
+    The same for every guardrail.
+    """
+
+    now: Floats
+    all: Floats
+    again_now: Floats
+    again: Floats
+
+    @classmethod
+    def of(cls, population: Population, requests: Floats, stage: int) -> "Arrived":
+        """From the requests of each stage so far, (S, r, 2)."""
+        now, total = requests[stage], requests.sum(axis=0)
+        again_now = now / population.members(stage)
+        return cls(now, total, again_now, population.returns(requests).T if stage else again_now)
 
 
 class Effects:
     """The design effects of one guardrail in R replications."""
 
-    def __init__(
-        self, clustering: Clustering, population: Population, replications: int, rng: np.random.Generator
-    ) -> None:
-        self._clustering, self._population = clustering, population
+    def __init__(self, clustering: Clustering, replications: int, rng: np.random.Generator) -> None:
+        self._clustering = clustering
         self._noise = rng.chisquare(CELLS - 1, (replications, 2)) / (CELLS - 1)
         self._per_unit = np.ones(replications)
 
-    def at(self, rows: Ints, stage: int, seen: Seen) -> tuple[Floats, Floats]:
-        """D of the harm bets and of the gate's, each (r,)."""
-        present = np.zeros_like(seen.requests)
-        present[stage] = seen.requests[stage]
-        again, again_now = (self._population.returns(requests).T for requests in (seen.requests, present))  # (r, 2)
-        least = self._least(rows, again, again_now)
-        n, n_now = seen.requests.sum(axis=0), seen.requests[stage]
-        harm = self._effect(rows, (n, seen.events), again, least)
+    def at(self, rows: Ints, stage: int, seen: Arrived, events: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+        """D of the harm bets and of the gate's, each (r,); `events` in the present stage and in all, (r, 2) each."""
+        events_now, events_all = events
+        least = self._least(rows, seen.again, seen.again_now)
+        harm = self._effect(rows, (seen.all, events_all), seen.again, least)
         gate = harm
-        few = (self._clustering.support(n_now, seen.events_now, again_now) < ENOUGH_EVENTS).any(axis=1)
+        few = (self._clustering.support(seen.now, events_now, seen.again_now) < ENOUGH_EVENTS).any(axis=1)
         if stage > 0:
-            gate = np.maximum(harm, self._effect(rows, (n_now, seen.events_now), again_now, least))
+            gate = np.maximum(harm, self._effect(rows, (seen.now, events_now), seen.again_now, least))
         else:
             harm = np.where(few, np.maximum(harm, least), harm)
         return harm, np.where(few, np.maximum(gate, least), gate)

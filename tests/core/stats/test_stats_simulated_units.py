@@ -247,6 +247,21 @@ def test_outcomes_go_together_only_where_units_come_back() -> None:
         Scenario(stages, (sticky,), 100.0, 10, units=1.0)
 
 
+def test_looking_less_often_later_changes_little_and_costs_less() -> None:
+    guardrail = SimulatedGuardrail(0.13, 0.1, Margin(0.2, relative=True), "lower_is_better")
+    stages = (SimulatedStage(10.0, min_ticks=30), SimulatedStage(50.0, min_ticks=30))
+    fine, coarse = (
+        simulate(Scenario(stages, (guardrail,), 100.0, 3_000, coarsening=coarsening), 1_000, np.random.default_rng(1))
+        for coarsening in (0.0, 0.01)
+    )
+    for name in ("rolled_back", "completed"):
+        one, other = (getattr(found, name).mean() for found in (fine, coarse))
+        assert abs(one - other) < 3.0 * math.sqrt(2 * max(one * (1.0 - one), 0.01) / 1_000)
+    assert coarse.ticks.mean() == pytest.approx(fine.ticks.mean(), rel=0.05)
+    assert (coarse.ticks[coarse.undecided] == 3_000).all()
+    assert coarse.candidate_requests.mean() == pytest.approx(fine.candidate_requests.mean(), rel=0.05)
+
+
 def test_the_gate_that_is_passed_last_is_named() -> None:
     quick, strict = (
         SimulatedGuardrail(0.1, 0.1, Margin(size, relative=True), "lower_is_better") for size in (2.0, 0.4)
