@@ -26,6 +26,7 @@ from rollout.db.keys import Key
 from rollout.db.migrate import migrate
 from rollout.db.session import Database, Duplicate
 from rollout.delivery.hub import Hub
+from rollout.engine.aside import Aside
 from rollout.engine.clock import Clock
 from rollout.engine.control import Control
 from rollout.engine.hints import Hints
@@ -83,6 +84,7 @@ def create_app(settings: Settings) -> Litestar:
     service = Service(
         control=control,
         keyring=keyring,
+        aside=Aside(),
         nudge=clock.nudge if clock is not None else hints.due,
         most_decompressed=settings.max_decompressed_bytes,
         heartbeat=settings.heartbeat_seconds,
@@ -111,7 +113,7 @@ def create_app(settings: Settings) -> Litestar:
         request_class=StrictRequest,
         request_max_body_size=settings.max_body_bytes,
     )
-    app.state.hub = control.hub
+    app.state.hub, app.state.aside = control.hub, service.aside
     return app
 
 
@@ -138,6 +140,7 @@ async def running(service: Service, engine: Engine, settings: Settings) -> Async
                     following.cancel()
                     await asyncio.gather(following, return_exceptions=True)
             finally:
+                await service.aside.close()
                 await control.database.close()
 
 

@@ -14,6 +14,7 @@ from rollout.api.wording import worded
 from rollout.db.outage import Crowded, Failed, passing
 from rollout.db.session import Duplicate, Unstorable
 from rollout.domain.document import Problem
+from rollout.engine.aside import Busy
 from rollout.errors import Invalid, RolloutError, Unauthenticated
 from rollout.telemetry import places
 
@@ -44,7 +45,7 @@ REFUSALS = {
     409: _spec("Somebody else changed it meanwhile, or its status forbids the act."),
     413: _spec("The body is too large."),
     422: _spec("The document has problems, each with its path."),
-    429: _spec("The key asks too often; see Retry-After."),
+    429: _spec("The key asks too often, or too much is being worked out; see Retry-After."),
     503: _spec("The database does not answer now; see Retry-After."),
 }
 """What any route with a key may answer."""
@@ -63,7 +64,7 @@ def refused(_: Request[Any, Any, Any], error: RolloutError) -> Response[ProblemD
     headers = {}
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | Busy):
         headers["Retry-After"] = str(error.retry_after)
     return _answer(details, headers)
 

@@ -13,6 +13,7 @@ from rollout.api import (
     cohorts,
     environments,
     flags,
+    foresight,
     health,
     keys,
     metrics,
@@ -25,7 +26,7 @@ from rollout.api import (
 )
 from rollout.api.auth import ANYONE, admits
 
-_NOUNS = (environments, flags, overrides, cohorts, metrics, plans, rollouts, keys, audit, preview, schemas)
+_NOUNS = (environments, flags, overrides, cohorts, metrics, plans, rollouts, foresight, keys, audit, preview, schemas)
 
 
 def routes(open_metrics: bool) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 from sqlalchemy import delete, select
@@ -75,13 +76,13 @@ async def unbet(session: Session, rollout: str, until: int) -> Increments:
     query = select(IncrementRow).where(
         IncrementRow.rollout == rollout, IncrementRow.tick.is_(None), IncrementRow.seq <= until
     )
-    return _gathered((await session.execute(query.order_by(IncrementRow.seq, IncrementRow.id))).scalars())
+    return gathered((await session.execute(query.order_by(IncrementRow.seq, IncrementRow.id))).scalars())
 
 
 async def of_tick(session: Session, rollout: str, tick: int) -> Increments:
     """The increments one tick was made from."""
     query = select(IncrementRow).where(IncrementRow.rollout == rollout, IncrementRow.tick == tick)
-    return _gathered((await session.execute(query.order_by(IncrementRow.id))).scalars())
+    return gathered((await session.execute(query.order_by(IncrementRow.id))).scalars())
 
 
 async def compact(session: Session, rollout: str, until: int, tick: int, increments: Increments) -> None:
@@ -129,7 +130,28 @@ def _bodies(increment: ArmIncrement) -> Iterable[tuple[str, bytes]]:
         yield metric, msgspec.json.encode(slots)
 
 
-def _gathered(rows: Iterable[IncrementRow]) -> Increments:
+class Logged(Protocol):
+    """A row of the log."""
+
+    @property
+    def attempt(self) -> str:
+        """Whose increment it is."""
+
+    @property
+    def arm(self) -> str:
+        """Of which arm."""
+
+    @property
+    def metric(self) -> str:
+        """Which metric, or `EXPOSURES`."""
+
+    @property
+    def body(self) -> str | msgspec.Raw:
+        """By minute, as JSON."""
+
+
+def gathered(rows: Iterable[Logged]) -> Increments:
+    """The rows of one tick as increments, in one order."""
     gathered: Increments = {}
     for row in rows:
         if row.metric == EXPOSURES:

@@ -3,11 +3,26 @@
 protect() can only reduce exposure; progress() can only hold or go one stage further (DESIGN.md section 5).
 """
 
-from rollout.domain.decision import Decision, Situation
-from rollout.domain.progress import progress
+from datetime import datetime
+
+import msgspec
+
+from rollout.domain.decision import Decision, Outcome, Situation
+from rollout.domain.missing import missing_now
+from rollout.domain.progress import progress, thin_until
 from rollout.domain.protect import protect
+from rollout.domain.rollout import State
 
 
 def decide(situation: Situation) -> Decision:
     """protect(), and if it has nothing to say, progress()."""
     return protect(situation) or progress(situation)
+
+
+def after_look(state: State, outcome: Outcome, now: datetime) -> State:
+    """What a look leaves in the state whatever it decided: since when evidence is missing, until when it was thin."""
+    return msgspec.structs.replace(
+        state,
+        missing=missing_now(outcome.judgement, state, now),
+        thin_until=thin_until(state, outcome.decision, now),
+    )

@@ -8,6 +8,7 @@ from rollout.domain import transition
 from rollout.domain.decision import Decision, Outcome, hold
 from rollout.domain.document import duration
 from rollout.domain.judge import Judgement
+from rollout.domain.plan import RolloutDocument
 from rollout.domain.rollout import Breach, State, Would
 from rollout.domain.transition import Step
 from rollout.engine.control import Control
@@ -39,7 +40,7 @@ async def carry_out(session: Session, control: Control, row: RolloutRow, outcome
     if as_carried_out(row, outcome.decision).kind != outcome.decision.kind:
         await _observe(session, row, outcome.decision, reason, now)
         return
-    state, step = _next_state(control, row, outcome, now)
+    state, step = next_state(row.document, row.state, outcome, control.new_id("at"), now)
     await record(session, row, state, Cause(step=step, reason=reason, actor=ACTOR, at=now, tick=row.tick))
 
 
@@ -73,15 +74,17 @@ async def _observe(session: Session, row: RolloutRow, decision: Decision, reason
     await record(session, row, state, cause)
 
 
-def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> tuple[State, Step]:
-    decision, plan, state = outcome.decision, row.document, row.state
-    cause = decision.reasons[0]
+def next_state(
+    plan: RolloutDocument, state: State, outcome: Outcome, attempt: str, now: datetime
+) -> tuple[State, Step]:
+    """The state that follows from a decision, shared with the backtest; `attempt` is the id if one is opened."""
+    decision, cause = outcome.decision, outcome.decision.reasons[0]
     breach = _breach(outcome.judgement, state, now) if cause.code == "breach" else None
     match decision.kind:
         case "roll_back" if transition.goes_in_steps(plan, state):
             every = duration(plan.rollback.every)
             why = state.paused_reason if state.retreat_at is not None and state.paused_reason else cause.message
-            down = transition.step_back(plan, state, control.new_id("at"), now, (why, breach, every))
+            down = transition.step_back(plan, state, attempt, now, (why, breach, every))
             return down, "step_back"
         case "roll_back":
             return transition.roll_back(state, now, breach), "roll_back"
@@ -91,9 +94,9 @@ def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: dateti
         case "complete" if state.status == "baking":
             return transition.complete(plan, state, now, proven=decision.proven), "complete"
         case "complete":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "complete"
+            return transition.advance(plan, state, attempt, now, proven=decision.proven), "complete"
         case "advance":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "advance"
+            return transition.advance(plan, state, attempt, now, proven=decision.proven), "advance"
         case "hold":
             raise AssertionError("a hold changes nothing")
 

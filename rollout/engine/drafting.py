@@ -29,7 +29,7 @@ async def create(control: Control, document: RolloutDocument, author: str) -> st
     """
     now = control.now()
     async with control.database.write() as session:
-        resolved = await _resolve_plan(session, document)
+        resolved = await resolve_plan(session, document)
         world = await load(session)
         _refuse(rollout_problems(resolved, world))
         row = RolloutRow(
@@ -61,7 +61,7 @@ async def revise(
         row = await locked(session, identifier, revision)
         if row.status not in REVISABLE:
             raise Conflict(f"the rollout has ended ({row.status}); create a new rollout to try again")
-        resolved = await _resolve_plan(session, document)
+        resolved = await resolve_plan(session, document)
         world = await load(session)
         _refuse([*revision_problems(row.document, resolved, row.state), *rollout_problems(resolved, world)])
         allow_revision(row, resolved, actor, reason)
@@ -94,8 +94,12 @@ def _refuse(problems: list[Problem]) -> None:
         raise Invalid([(problem.path, problem.message) for problem in problems])
 
 
-async def _resolve_plan(session: Session, document: RolloutDocument) -> RolloutDocument:
-    """A rollout that names a plan takes over everything the plan says; it may not say it again."""
+async def resolve_plan(session: Session, document: RolloutDocument) -> RolloutDocument:
+    """A rollout that names a plan takes over everything the plan says; it may not say it again.
+
+    Raises:
+        Invalid: there is no such plan, or the rollout says something itself.
+    """
     if document.plan is None:
         return document
     key, _, number = document.plan.partition("@")

@@ -15,16 +15,15 @@ from rollout.db import flag_states, increments, rollouts, sources
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
-from rollout.domain.decide import decide
+from rollout.domain.decide import after_look, decide
 from rollout.domain.decision import Decision, Outcome, Situation
 from rollout.domain.document import canonical, duration
 from rollout.domain.evidence import Evidence, Increments
 from rollout.domain.gather import Round, gather
 from rollout.domain.judge import Look, SourceFailure, judge
 from rollout.domain.metric import Metric
-from rollout.domain.missing import is_blind, missing_now, patience_of
+from rollout.domain.missing import is_blind, patience_of
 from rollout.domain.plan import RolloutDocument
-from rollout.domain.progress import thin_until
 from rollout.domain.rollout import State
 from rollout.domain.watch import gate_margin, watches
 from rollout.engine.carry_out import ACTOR, as_carried_out, carry_out, is_news, lapse, regain
@@ -72,17 +71,12 @@ async def look(session: Session, control: Control, row: RolloutRow, now: datetim
     evidence, outcome = examine(row.document, row.metrics, row.evidence, added, inputs)
     decision, frozen = as_carried_out(row, outcome.decision), _newly_frozen(row.state, evidence)
     fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
-    missing = missing_now(outcome.judgement, row.state, now)
-    blind = is_blind(row.document, msgspec.structs.replace(row.state, missing=missing), outcome.judgement, now)
+    blind = is_blind(row.document, after_look(row.state, outcome, now), outcome.judgement, now)
     if fresh or frozen or blind or is_news(row, outcome.decision) or _differs(row.latest, outcome):
         await _keep(session, row, added, inputs, (evidence, outcome))
     if frozen:
         await _calibrate(session, row, frozen, now)
-    state = msgspec.structs.replace(
-        row.state,
-        missing=missing,
-        thin_until=thin_until(row.state, outcome.decision, now),
-    )
+    state = after_look(row.state, outcome, now)
     _count_hold(row, decision, now)
     await rollouts.looked(session, row, state, now, _next_check(row.document, state, now))
     if decision.kind != "hold" or outcome.decision.kind != "hold":
