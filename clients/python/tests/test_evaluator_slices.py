@@ -84,6 +84,15 @@ def test_who_lies_outside_gets_what_everybody_gets_without_the_rollout(when: Any
     assert ask(flag(serve("mid", leaf("country", "in", "CH")), rule), inside) == said("mid", "TARGETING_MATCH")
 
 
+def test_who_lies_inside_is_still_asked_for_the_condition() -> None:
+    one = part(0, 30_000)
+    inside = who_is(True, one)
+    for when in (leaf("country", "in", "CH"), leaf("size", "greater_than", 3)):
+        document = flag(sliced(one, when=when, threshold=BUCKETS), serve("mid"))
+        assert ask(document, Context(inside, country="CH", size=4)) == evidence("on", "candidate", inside)
+        assert ask(document, Context(inside, country="FR", size=2)) == said("mid", "TARGETING_MATCH")
+
+
 def test_who_lies_outside_every_rule_of_a_rollout_falls_through_them_all() -> None:
     one = part(0, 30_000)
     early = sliced(one, when=leaf("staff", "equals", True), attempt=None, threshold=BUCKETS)

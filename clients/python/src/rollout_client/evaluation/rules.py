@@ -111,7 +111,7 @@ def compile_rules(rules: tuple[Rule, ...], site: Site, otherwise: RuleAnswer) ->
     What follows a rule with slices answers whom they leave out, so it is compiled first.
     """
     end = len(rules)
-    for at in range(end - 1, -1, -1):
+    for at in reversed(range(end)):
         rule = rules[at]
         if isinstance(rule, RolloutRule) and rule.slices:
             following = _until_sliced(rules[at + 1 : end], site, otherwise)
