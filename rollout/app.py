@@ -24,6 +24,7 @@ from rollout.api.service import Service
 from rollout.db import keys
 from rollout.db.keys import Key
 from rollout.db.migrate import migrate
+from rollout.db.outage import passing
 from rollout.db.session import Database, Duplicate
 from rollout.delivery.hub import Hub
 from rollout.engine.aside import Aside
@@ -124,11 +125,7 @@ async def running(service: Service, engine: Engine, settings: Settings) -> Async
     with alone(control.database):
         following: asyncio.Task[None] | None = None
         try:
-            await reach(control.database)
-            await migrate(control.database)
-            preset = settings.admin_key
-            await first_key(control, preset.get_secret_value() if preset is not None else None)
-            await control.hub.refresh()
+            await prepare(control, settings)
             following = asyncio.create_task(follow(control.hub), name="rollout-follow")
             await engine.start()
             yield
@@ -168,6 +165,24 @@ def alone(database: Database) -> Iterator[None]:
                 "database of its own or PostgreSQL (ROLLOUT_DATABASE_URL)"
             ) from None
         yield
+
+
+async def prepare(control: Control, settings: Settings) -> None:
+    """Migrate the database, see to the first key, and read what is served.
+
+    Raises:
+        Unreachable: there is no database, or it was lost meanwhile.
+    """
+    await reach(control.database)
+    preset = settings.admin_key
+    try:
+        await migrate(control.database)
+        await first_key(control, preset.get_secret_value() if preset is not None else None)
+        await control.hub.refresh()
+    except Exception as error:
+        if passing(error):
+            raise Unreachable("the database was lost while this process started; start it again") from error
+        raise
 
 
 async def reach(database: Database) -> None:
