@@ -39,6 +39,7 @@ async def record(session: Session, row: RolloutRow, state: State, cause: Cause) 
         released = row.document.candidate if state.status == "completed" else row.document.baseline
         await flag_states.release(session, row.flag, row.environment, released)
     seen = cause.step not in _UNSEEN or state.exposed != before.exposed or state.attempts != before.attempts
+    seen = seen or (cause.step == "revise" and state.status in EXPOSED)  # with its mode its lease may have changed
     revision = await publish(session, row.environment, cause.at) if seen else None
     transition = Transition(
         seq=await rollouts.next_seq(session, row.id),

@@ -134,3 +134,11 @@ async def test_stages_that_a_rollback_in_steps_went_down_from_stay_as_they_were(
             await service.revise(identifier, **{**plan, "stages": changed(1, percentage=30)})
         assert [each[0] for each in refused.value.problems] == ["stages[1]"]
         await service.revise(identifier, **{**plan, "stages": changed(2, percentage=60)})
+
+
+async def test_the_lease_that_is_served_follows_the_mode(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await service.start(stages=STAGES, mode="observe")
+        for mode, lease in (("enforce", 900_000), ("observe", None)):
+            await service.revise(identifier, stages=STAGES, mode=mode)
+            assert [getattr(rule, "lease_ms", 0) for rule in service.served().flags["answer"].rules] == [lease]

@@ -1,9 +1,13 @@
 """Nobody is exposed to what cannot be seen: sources that fail, leases that lapse, and kills, and what follows them."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from rollout.db import documents, sources
+from rollout.delivery.publish import publish_everywhere
+from rollout.domain.flag import Flag
 from rollout.engine import switch
 from rollout.engine.replay import replay
 from rollout.errors import Conflict
@@ -142,3 +146,28 @@ async def test_a_kill_that_could_not_pause_gives_nothing_back_when_it_is_restore
         await service.act(identifier, "resume")
         await switch.restore(service.control, "answer", "production", "ann", "there is nothing to restore")
         assert (await service.status(identifier)).percentage == 10
+
+
+async def test_reports_and_batches_of_several_rollouts_at_one_moment_are_all_taken(database_url: str) -> None:
+    async with lab(database_url) as service:
+        async with service.database.write() as session:
+            for key in ("first", "second", "third"):
+                flag = Flag(key=key, variants={"v7": 1, "v8": 2}, default_variant="v7")
+                await documents.save(session, flag, None)
+            await publish_everywhere(session, service.now)
+        started = [await service.start(flag=key) for key in ("third", "first", "second")]
+        attempts = [(await service.row(each)).state.attempts[-1].id for each in started]
+
+        async def post() -> None:
+            for _ in range(10):
+                arms: Any = {"candidate": service.arm(3, 0.0), "baseline": service.arm(3, 0.0)}
+                await service.post({attempt: dict(arms) for attempt in attempts})
+
+        async def report() -> None:
+            for _ in range(10):
+                await service.report("error_rate", "timed out")
+
+        await asyncio.gather(post(), report(), report(), post())
+        async with service.database.read() as session:
+            found = await sources.failing(session, "production", ["error_rate"])
+        assert found["error_rate"].times == 20
