@@ -24,7 +24,6 @@ from rollout_client.evaluation.evidence import ArmIncrement, SlotIncrement
 
 Ended = Literal["rolled_back", "completed", "cancelled", "running"]
 """How a rollout ended; "running" when it still stood somewhere as the log ended."""
-DECIDED: frozenset[Step] = frozenset({"advance", "complete", "pause", "step_back", "roll_back"})
 
 
 class Engine(Protocol):
@@ -199,9 +198,10 @@ class _Again:
         """
         present = self.state.attempt
         assert present is not None
+        homes = {**{each.id: each.id for each in self.state.attempts}, **self._home}
         moved: Increments = {}
         for attempt, arms in added.items():
-            merge(moved, {self._home.get(attempt, present.id): {arm: _bare(each) for arm, each in arms.items()}})
+            merge(moved, {homes.get(attempt, present.id): {arm: _bare(each) for arm, each in arms.items()}})
         return with_cells_of(in_order(moved), self._evidence, self._log.state.frozen, self._log.metrics)
 
     def _attempt_at(self, now: datetime) -> str:
@@ -235,7 +235,7 @@ class _Recorded:
                 reason=change.reason,
             )
             for change in self._changes.get(look.tick, ())
-            if change.step in DECIDED
+            if change.step != "calibrate"
         ]
 
     def course(self) -> Course:

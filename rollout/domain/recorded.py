@@ -72,7 +72,7 @@ def happened_before(act: Change, look: RecordedLook) -> bool:
         case "start" | "resume" | "advance" | "regain":
             return state.attempt is not None and state.attempt.opened_at == at
         case "pause":
-            return bool(state.status == "paused")
+            return bool(state.status == "paused" and (serves(act) or state.withheld or state.blind))
         case "approve":
             return state.approval is not None
         case "lapse":
@@ -88,10 +88,10 @@ def repeated(plan: PlanBody, state: State, change: Change, look: RecordedLook, a
     approval fits in the stage in which it was recorded.
     """
     before = state.attempt
+    withheld = look.inputs.state.withheld and not serves(change)
     match change.step:
-        case "pause" if state.status in ALLOWED["pause"] or look.inputs.state.withheld:
-            reason = state.paused_reason or change.reason
-            return transition.pause(state, change.at, reason, withheld=look.inputs.state.withheld)
+        case "pause" if state.status in ALLOWED["pause"] or withheld:
+            return transition.pause(state, change.at, state.paused_reason or change.reason, withheld=withheld)
         case "resume" if state.status in ALLOWED["resume"]:
             return transition.resume(plan, state, attempt, change.at, alarmed=False)
         case "advance" if state.status in ALLOWED["advance"] and state.stage == change.from_stage:
@@ -105,6 +105,11 @@ def repeated(plan: PlanBody, state: State, change: Change, look: RecordedLook, a
             return transition.regain(plan, state, attempt, change.at) if state.blind else state
         case _:
             return None
+
+
+def serves(change: Change) -> bool:
+    """Whether somebody has the candidate after it; a pause by a kill leaves nobody."""
+    return change.to_percentage > 0.0
 
 
 def with_cells_of(

@@ -1,5 +1,6 @@
 """A backtest under the very same plan decides as it was recorded; under another one, as that plan says."""
 
+import random
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from rollout.db import rollouts
 from rollout.db.tables import RolloutRow
 from rollout.domain.backtest import Backtest, backtest_problems
 from rollout.domain.plan import Analysis, PlanBody
+from rollout.domain.rollout import ENDED
 from rollout.engine.backtest import head, lines, run
 from rollout.errors import Conflict
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
@@ -16,6 +18,7 @@ from rollout_client.evaluation.ruleset import Arm, RulesetMetric
 from rollout_client.increments import add, measure
 from tests.core.domain.plans import World, rollout
 from tests.shell.engine.lab import Lab, lab
+from tests.shell.engine.test_random_walks import PLANS, SEEDS, step
 
 PAUSING = [{"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_breach": "pause"}]
 
@@ -200,3 +203,21 @@ async def test_a_rollout_without_looks_is_refused(sqlite_url: str) -> None:
         identifier = await service.start()
         with pytest.raises(Conflict, match="nothing is recorded yet"):
             await backtested(service, identifier)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_whatever_happened_the_same_plan_decides_the_same(
+    sqlite_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Acts, kills, failing looks and clock jumps by chance; the sample ratio, which is left out, holds nobody."""
+    rng = random.Random(seed)
+    async with lab(sqlite_url) as service:
+        service.rng = random.Random(seed)
+        identifier = await service.start(**{**PLANS[seed % len(PLANS)], "analysis": {"alpha_srm": 1e-300}})
+        for _ in range(25):
+            await step(service, identifier, rng, monkeypatch)
+            if (await service.row(identifier)).status in ENDED:
+                break
+        if (await service.row(identifier)).tick:
+            found = await backtested(service, identifier)
+            assert of(found.backtest) == of(found.recorded) == await decisions(service, identifier)
