@@ -1,23 +1,22 @@
 """Rollouts: the record, its attempts, its transitions and its evaluations."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import undefer
-from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import StaleDataError
 
 from rollout.db.session import Session
 from rollout.db.tables import AttemptRow, EvaluationRow, RolloutRow, TransitionRow
 from rollout.domain.compile import Running
-from rollout.domain.decide import Outcome
-from rollout.domain.evidence import Evidence
 from rollout.domain.rollout import EXPOSED, State
 from rollout.domain.transition import Change
 from rollout.errors import Conflict
+
+_rows = RolloutRow.metadata.tables[RolloutRow.__tablename__]
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,24 +78,6 @@ async def served(session: Session, environment: str) -> list[Running]:
     ]
 
 
-async def claim_due(session: Session, until: datetime, passed: Collection[str] = ()) -> str | None:
-    """Lock the rollout that has been due longest, passing over `passed` and those another process holds; its id."""
-    query = (
-        select(RolloutRow.id)
-        .where(RolloutRow.next_check_at <= until, RolloutRow.id.not_in(passed))
-        .order_by(RolloutRow.next_check_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    return (await session.execute(query)).scalar_one_or_none()
-
-
-async def overdue(session: Session, since: datetime) -> Sequence[RolloutRow]:
-    """Exposed rollouts that have been due since before a moment and that nobody has looked at."""
-    query = select(RolloutRow).where(RolloutRow.status.in_(EXPOSED), RolloutRow.next_check_at <= since)
-    return (await session.execute(query)).scalars().all()
-
-
 async def add_attempt(session: Session, row: RolloutRow) -> None:
     """Register the rollout's newest attempt, so that ingestion knows it."""
     attempt = row.state.attempt
@@ -142,10 +123,9 @@ async def next_seq(session: Session, rollout: str) -> int:
     return (await session.execute(query)).scalar_one() + 1
 
 
-async def add_evaluation(session: Session, values: dict[str, Any]) -> None:
-    """Append the record of one look."""
-    session.add(EvaluationRow(**values))
-    await session.flush()
+async def add_evaluations(session: Session, looks: Sequence[dict[str, Any]]) -> None:
+    """Append the records of some looks."""
+    await session.execute(insert(EvaluationRow), looks)
 
 
 async def evaluations(session: Session, rollout: str, *, newest: int | None = None) -> Sequence[EvaluationRow]:
@@ -170,7 +150,7 @@ async def replace_state(session: Session, row: RolloutRow, state: State, now: da
     exposed = state.status in EXPOSED
     row.state, row.status, row.ended_at = state, state.status, state.ended_at
     row.exclusive = exclusive(row.flag, row.environment) if exposed else None
-    row.next_check_at = now if exposed else None
+    row.next_check_at, row.quiet_until = (now if exposed else None), None
     row.revision += 1
     try:
         await session.flush()
@@ -184,18 +164,11 @@ async def create(session: Session, row: RolloutRow) -> None:
     await session.flush()
 
 
-async def looked(session: Session, row: RolloutRow, state: State, now: datetime, next_check: datetime) -> None:
-    """A look has completed: when it was, when the next is due, and since when evidence has been missing."""
-    row.state, row.protected_at, row.judged_at, row.next_check_at = state, now, now, next_check
-    await session.flush()
-
-
-async def judged(session: Session, row: RolloutRow, evidence: Evidence, outcome: Outcome, tick: int) -> None:
-    """The evidence after a recorded tick, and what it found."""
-    row.evidence, row.latest = evidence, outcome
-    row.tick, row.judged = tick, row.accepted
-    flag_modified(row, "evidence")  # it was carried forward in place
-    await session.flush()
+async def looked(session: Session, looks: Sequence[dict[str, Any]]) -> None:
+    """Write what each look leaves of its rollout, whose id is under `of`: columns with their values."""
+    for columns in dict.fromkeys(frozenset(look) for look in looks):
+        alike = [look for look in looks if look.keys() == columns]
+        await session.execute(update(_rows).where(_rows.c.id == bindparam("of")), alike)
 
 
 async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
@@ -214,6 +187,6 @@ async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
 
 
 async def postpone(session: Session, row: RolloutRow, until: datetime) -> None:
-    """Make the rollout due at a later moment, whatever else happened to it."""
-    row.next_check_at = until
+    """Make the rollout due at a later moment, whatever else happened to it; what was not looked at is not quiet."""
+    row.next_check_at, row.quiet_until = until, None
     await session.flush()

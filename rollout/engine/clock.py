@@ -1,4 +1,4 @@
-"""The engine's clock: a round every tick, and a round soon after each accepted batch. The only import of APScheduler.
+"""The engine's clock: a round every tick, and one after each accepted batch. The only import of APScheduler.
 
 APScheduler keeps time and nothing else; what is due stands in the database. A nudge is debounced by time only, never by
 what a batch says.
@@ -12,7 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from rollout.engine import upkeep
 from rollout.engine.control import Control
-from rollout.engine.watchman import Watchman
+from rollout.engine.watchman import Watchman, let_garbage_wait
 
 _log = structlog.get_logger("rollout.engine")
 
@@ -31,6 +31,7 @@ class Clock:
 
     async def start(self) -> None:
         """Begin with a round at once."""
+        let_garbage_wait()
         await self._round()
         self._scheduler.add_job(
             self._round, "interval", seconds=self._tick.total_seconds(), max_instances=1, coalesce=True,
@@ -41,7 +42,7 @@ class Clock:
         self._nudges = asyncio.create_task(self._follow_nudges(), name="rollout-nudges")
 
     def nudge(self) -> None:
-        """A batch was accepted: look within the debounce time."""
+        """A batch was accepted: look at once, or as soon as the last nudge is the debounce time ago."""
         self._nudged.set()
 
     async def stop(self) -> None:
@@ -64,9 +65,9 @@ class Clock:
     async def _follow_nudges(self) -> None:
         while True:
             await self._nudged.wait()
-            await asyncio.sleep(self._debounce)
             self._nudged.clear()
             await self._round()
+            await asyncio.sleep(self._debounce)
 
     async def _round(self) -> None:
         """One round in a task of its own, so that whoever waits for it can be cancelled without cutting it short."""
