@@ -3,6 +3,8 @@
 import secrets
 from datetime import datetime
 
+import msgspec
+
 from rollout.db import documents, environments, flag_states, rollouts
 from rollout.db.session import Session
 from rollout.domain.cohort import Cohort
@@ -16,16 +18,14 @@ async def publish(session: Session, environment: str, now: datetime) -> int:
 
     Takes the environment's row lock, so two publishers of one environment follow each other.
     """
-    revision = await environments.next_revision(session, environment)
+    revision, edition = await environments.next_revision(session, environment)
     newest = await environments.ruleset(session, environment)
-    served = await gathered(session, environment)
-    if newest is not None:
-        before = lines.decode(newest)
-        unchanged = compile_ruleset(served, before.revision, before.edition)
-        if lines.encode(unchanged) == newest:
-            await environments.set_revision(session, environment, before.revision)
-            return before.revision
-    await environments.keep_ruleset(session, compile_ruleset(served, revision, secrets.token_hex(6)), now)
+    compiled = compile_ruleset(await gathered(session, environment), revision - 1, edition)
+    if newest == lines.encode(compiled):
+        await environments.set_revision(session, environment, revision - 1)
+        return revision - 1
+    named = msgspec.structs.replace(compiled, revision=revision, edition=secrets.token_hex(6))
+    await environments.keep_ruleset(session, named, now)
     return revision
 
 
