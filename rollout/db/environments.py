@@ -34,15 +34,20 @@ async def save(session: Session, environment: Environment, now: datetime) -> boo
     return row is None
 
 
-async def next_revision(session: Session, key: str) -> int:
-    """Take the next ruleset number under the environment's row lock, which serialises publishing."""
+async def next_revision(session: Session, key: str) -> tuple[int, str]:
+    """Take the next ruleset number under the environment's row lock, which serialises publishing.
+
+    Returns:
+        The number, and the edition of the ruleset before it, which has the number before.
+    """
     taken = await session.execute(
         update(EnvironmentRow)
         .where(EnvironmentRow.key == key)
         .values(revision=EnvironmentRow.revision + 1)
-        .returning(EnvironmentRow.revision)
+        .returning(EnvironmentRow.revision, EnvironmentRow.edition)
     )
-    return taken.scalar_one()
+    revision, edition = taken.one()
+    return revision, edition
 
 
 async def newest(session: Session) -> dict[str, tuple[int, str]]:

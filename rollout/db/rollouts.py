@@ -1,19 +1,17 @@
 """Rollouts: the record, its attempts, its transitions and its evaluations."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from sqlalchemy import func, inspect, select, text, update
+from sqlalchemy import bindparam, func, insert, inspect, select, update
 from sqlalchemy.orm import undefer
-from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import StaleDataError
 
-from rollout.db.session import Session, Unavailable
+from rollout.db.session import Session
 from rollout.db.tables import AttemptRow, EvaluationRow, RolloutDocumentRow, RolloutRow, TransitionRow
 from rollout.domain.compile import Running
-from rollout.domain.decision import Outcome
 from rollout.domain.evidence import Evidence
 from rollout.domain.plan import RolloutDocument
 from rollout.domain.rollout import EXPOSED, State
@@ -21,8 +19,7 @@ from rollout.domain.starting import Proof, is_proof
 from rollout.domain.transition import Change
 from rollout.errors import Conflict
 
-_WAIT_FOR_HELD = "2s"
-"""Less than a stopped process holds a row, so that the others are not kept waiting for it."""
+_rows = RolloutRow.metadata.tables[RolloutRow.__tablename__]
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,53 +99,6 @@ def _running(row: RolloutRow) -> Running:
     return Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
 
 
-class Claim(NamedTuple):
-    """A rollout that is due; `held` by somebody else, or locked by this transaction."""
-
-    rollout: str
-    held: bool
-
-
-async def claim_due(session: Session, until: datetime, passed: Collection[str] = ()) -> Claim | None:
-    """Lock the rollout that has been due longest, passing over `passed`; None when none is left.
-
-    Those that nobody holds come first. One that is held, then, is waited for: batches hold it for moments, but under
-    much traffic at nearly every moment, and would keep an engine that only passes over it away for good.
-    """
-    due = (
-        select(RolloutRow.id)
-        .where(RolloutRow.next_check_at <= until, RolloutRow.id.not_in(passed))
-        .order_by(RolloutRow.next_check_at)
-        .limit(1)
-    )
-    free = (await session.execute(due.with_for_update(skip_locked=True))).scalar_one_or_none()
-    if free is not None:
-        return Claim(free, held=False)
-    held = (await session.execute(due)).scalar_one_or_none()
-    return None if held is None else Claim(held, held=not await _awaited(session, held, until))
-
-
-async def _awaited(session: Session, identifier: str, until: datetime) -> bool:
-    """Wait for a row that somebody holds, and lock it; whether that worked, and it is due still."""
-    query = select(RolloutRow.id).where(RolloutRow.id == identifier, RolloutRow.next_check_at <= until)
-    try:
-        async with session.begin_nested():
-            await session.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_FOR_HELD}'"))
-            found = (await session.execute(query.with_for_update())).scalar_one_or_none()
-            await session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
-    except Unavailable as error:
-        if error.connection_invalidated:
-            raise
-        return False
-    return found is not None
-
-
-async def overdue(session: Session, since: datetime) -> Sequence[RolloutRow]:
-    """Exposed rollouts that have been due since before a moment and that nobody has looked at."""
-    query = select(RolloutRow).where(RolloutRow.status.in_(EXPOSED), RolloutRow.next_check_at <= since)
-    return (await session.execute(query)).scalars().all()
-
-
 async def add_attempt(session: Session, row: RolloutRow) -> None:
     """Register the rollout's newest attempt, so that ingestion knows it."""
     attempt = row.state.attempt
@@ -194,10 +144,9 @@ async def next_seq(session: Session, rollout: str) -> int:
     return (await session.execute(query)).scalar_one() + 1
 
 
-async def add_evaluation(session: Session, values: dict[str, Any]) -> None:
-    """Append the record of one look."""
-    session.add(EvaluationRow(**values))
-    await session.flush()
+async def add_evaluations(session: Session, looks: Sequence[dict[str, Any]]) -> None:
+    """Append the records of some looks."""
+    await session.execute(insert(EvaluationRow), looks)
 
 
 async def evaluations(session: Session, rollout: str, *, newest: int | None = None) -> Sequence[EvaluationRow]:
@@ -222,7 +171,8 @@ async def replace_state(session: Session, row: RolloutRow, state: State, now: da
     exposed = state.status in EXPOSED
     row.state, row.status, row.ended_at = state, state.status, state.ended_at
     row.exclusive = exclusive(row.flag, row.environment) if exposed else None
-    row.next_check_at = now if exposed or state.status == "scheduled" else None
+    due = now if exposed or state.status == "scheduled" else None
+    row.next_check_at, row.quiet_until = due, None
     row.revision += 1
     try:
         await session.flush()
@@ -236,18 +186,11 @@ async def create(session: Session, row: RolloutRow) -> None:
     await session.flush()
 
 
-async def looked(session: Session, row: RolloutRow, state: State, now: datetime, next_check: datetime) -> None:
-    """A look has completed: when it was, when the next is due, and since when evidence has been missing."""
-    row.state, row.protected_at, row.judged_at, row.next_check_at = state, now, now, next_check
-    await session.flush()
-
-
-async def judged(session: Session, row: RolloutRow, evidence: Evidence, outcome: Outcome, tick: int) -> None:
-    """The evidence after a recorded tick, and what it found."""
-    row.evidence, row.latest = evidence, outcome
-    row.tick, row.judged = tick, row.accepted
-    flag_modified(row, "evidence")  # it was carried forward in place
-    await session.flush()
+async def looked(session: Session, looks: Sequence[dict[str, Any]]) -> None:
+    """Write what each look leaves of its rollout, whose id is under `of`: columns with their values."""
+    for columns in dict.fromkeys(frozenset(look) for look in looks):
+        alike = [look for look in looks if look.keys() == columns]
+        await session.execute(update(_rows).where(_rows.c.id == bindparam("of")), alike)
 
 
 async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
@@ -312,6 +255,6 @@ async def documents(session: Session, row: RolloutRow) -> dict[int, RolloutDocum
 
 
 async def postpone(session: Session, row: RolloutRow, until: datetime) -> None:
-    """Make the rollout due at a later moment, whatever else happened to it."""
-    row.next_check_at = until
+    """Make the rollout due at a later moment, whatever else happened to it; what was not looked at is not quiet."""
+    row.next_check_at, row.quiet_until = until, None
     await session.flush()

@@ -13,15 +13,14 @@ from rollout.domain.judge import SourceFailure
 from rollout.domain.rollout import EXPOSED
 
 
-async def failing(session: Session, environment: str, metrics: Iterable[str]) -> dict[str, SourceFailure]:
-    """The metrics among these whose source failed when it was asked last."""
-    query = select(SourceRow).where(
-        SourceRow.environment == environment, SourceRow.metric.in_(list(metrics)), SourceRow.failures > 0
-    )
-    return {
-        row.metric: SourceFailure(times=row.failures, error=row.error or "it failed", at=row.reported_at)
-        for row in (await session.execute(query.order_by(SourceRow.metric))).scalars()
-    }
+async def failing(session: Session, environments: Iterable[str]) -> dict[str, dict[str, SourceFailure]]:
+    """By environment, the metrics whose source failed when it was asked last."""
+    query = select(SourceRow).where(SourceRow.environment.in_(set(environments)), SourceRow.failures > 0)
+    found: dict[str, dict[str, SourceFailure]] = {}
+    for row in (await session.execute(query.order_by(SourceRow.metric))).scalars():
+        failure = SourceFailure(times=row.failures, error=row.error or "it failed", at=row.reported_at)
+        found.setdefault(row.environment, {})[row.metric] = failure
+    return found
 
 
 async def report(session: Session, environment: str, metric: str, error: str | None, now: datetime) -> int:

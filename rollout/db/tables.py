@@ -84,7 +84,8 @@ class RolloutRow(Base):
     """One run of a plan. `exclusive` is flag@environment while exposed, so that only one can be.
 
     `accepted` numbers the batches of increments, `judged` is the last one a tick has covered; both move under the
-    row's lock. Every other change is a compare-and-set on `revision`.
+    row's lock. Every other change is a compare-and-set on `revision`. Until `quiet_until` a look could only hold,
+    unless evidence comes or somebody acts.
     """
 
     __tablename__ = "rollouts"
@@ -109,6 +110,7 @@ class RolloutRow(Base):
     judged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     next_check_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     protected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    quiet_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     __table_args__ = (Index("ix_rollouts_next_check_at", "next_check_at"),)
     __mapper_args__ = {"version_id_col": revision, "version_id_generator": False}
 

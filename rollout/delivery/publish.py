@@ -23,20 +23,17 @@ async def publish(session: Session, environment: str, now: datetime, forgotten: 
     Takes the environment's row lock, so two publishers of one environment follow each other. `forgotten` are overrides
     that this transaction has ended: units are personal data, and the rulesets that are kept forget whom they named.
     """
-    revision = await environments.next_revision(session, environment)
+    revision, edition = await environments.next_revision(session, environment)
     newest = await environments.ruleset(session, environment)
-    before = None if newest is None else lines.decode(newest)
-    served = await gathered(session, environment, now)
-    if before is not None:
-        unchanged = compile_ruleset(served, before.revision, before.edition)
-        if lines.encode(unchanged) == newest:
-            await environments.set_revision(session, environment, before.revision)
-            return before.revision
-    ruleset = compile_ruleset(served, revision, secrets.token_hex(6))
+    compiled = compile_ruleset(await gathered(session, environment, now), revision - 1, edition)
+    if newest == lines.encode(compiled):
+        await environments.set_revision(session, environment, revision - 1)
+        return revision - 1
+    ruleset = msgspec.structs.replace(compiled, revision=revision, edition=secrets.token_hex(6))
     await environments.keep_ruleset(session, ruleset, now)
     named = [*await overrides.of_environment(session, environment), *forgotten]
-    if before is not None and named:
-        await environments.rewrite_ruleset(session, without_units(before, named))
+    if newest is not None and named:
+        await environments.rewrite_ruleset(session, without_units(lines.decode(newest), named))
     await notices.tell(session, Notice("ruleset", f"{environment}/{revision}.{ruleset.edition}"))
     return revision
 

@@ -9,7 +9,7 @@ import msgspec
 
 from rollout.domain.decision import Decision, Outcome, Situation
 from rollout.domain.missing import missing_now
-from rollout.domain.progress import progress, thin_until
+from rollout.domain.progress import fed_at, progress
 from rollout.domain.protect import protect
 from rollout.domain.rollout import State
 
@@ -20,9 +20,9 @@ def decide(situation: Situation) -> Decision:
 
 
 def after_look(state: State, outcome: Outcome, now: datetime) -> State:
-    """What a look leaves in the state whatever it decided: since when evidence is missing, until when it was thin."""
+    """What a look leaves in the state whatever it decided: since when evidence is missing, and when enough had come."""
     return msgspec.structs.replace(
         state,
         missing=missing_now(outcome.judgement, state, now),
-        thin_until=thin_until(state, outcome.decision, now),
+        fed_at=fed_at(state, outcome.decision, now),
     )

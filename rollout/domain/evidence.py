@@ -189,16 +189,23 @@ def in_order(increments: Increments) -> Increments:
 
 
 def merge_slot(into: SlotIncrement, more: SlotIncrement) -> None:
-    """Merge one minute of one arm by addition."""
+    """Merge one minute of one arm by addition. Rows of numbers are replaced, never changed, so they may be shared."""
     for mine, added in (
         (into.exposures, more.exposures),
         (into.first_exposures, more.first_exposures),
         (into.started, more.started),
     ):
+        if not mine:
+            mine.update(added)
+            continue
         for cell, count in added.items():
             mine[cell] = mine.get(cell, 0) + count
     for metric, increment in more.metrics.items():
-        _merge_metric(into.metrics.setdefault(metric, MetricIncrement()), increment)
+        known = into.metrics.get(metric)
+        if known is None:
+            into.metrics[metric] = MetricIncrement(cells=dict(increment.cells), histogram=dict(increment.histogram))
+        else:
+            _merge_metric(known, increment)
 
 
 def _merge_metric(into: MetricIncrement, more: MetricIncrement) -> None:

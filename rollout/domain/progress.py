@@ -12,12 +12,14 @@ from rollout.domain.rollout import State
 from rollout.domain.watch import UNSEEN
 
 LOW_TRAFFIC = frozenset({"min_units", "no_traffic", "insufficient"})
-"""Reasons that only time and traffic can clear: they extend a stage, and no `on_undecided` acts on them."""
+"""Reasons that only time and traffic can clear: no `on_undecided` acts on them."""
+THIN = frozenset({"min_units", "insufficient"})
+"""Too little has come to judge by: the stage is extended, its max_duration has not begun."""
 
 
 def progress(situation: Situation) -> Decision:
     """Hold, or go one stage further. Runs only while running or baking; approval is asked for last."""
-    plan, state = situation.plan, situation.state
+    state = situation.state
     if state.status == "paused":
         return hold(Reason("paused", f"paused: {state.paused_reason}"))
     if state.status == "baking":
@@ -31,22 +33,30 @@ def progress(situation: Situation) -> Decision:
         *_ceilings(situation),
         *_sample_ratio(situation),
     )
-    stage = plan.stages[state.stage]
     if reasons:
-        fed = state.stage_age(situation.now) - timedelta(seconds=state.thin_until)
-        overdue = stage.max_duration is not None and fed >= duration(stage.max_duration)
-        return _undecided(situation, reasons) if overdue else hold(*reasons)
+        thin = any(reason.code in THIN for reason in reasons)
+        return _undecided(situation, reasons) if not thin and _is_overdue(situation) else hold(*reasons)
     reasons = _approval(situation)
     if reasons:
         return hold(*reasons)
     return _forward(situation, "every gate is open", proven=_is_proven(situation))
 
 
-def thin_until(state: State, decision: Decision, now: datetime) -> float:
-    """Age of the stage (seconds) until which too few units had come to judge by; later than that stays as it is."""
-    if state.status == "running" and any(reason.code in ("min_units", "insufficient") for reason in decision.reasons):
-        return state.stage_age(now).total_seconds()
-    return state.thin_until
+def fed_at(state: State, decision: Decision, now: datetime) -> float | None:
+    """Age of the stage (seconds) at which enough had come to judge by; None while too little has."""
+    if state.status != "running":
+        return state.fed_at
+    if any(reason.code in THIN for reason in decision.reasons):
+        return None
+    return state.stage_age(now).total_seconds() if state.fed_at is None else state.fed_at
+
+
+def _is_overdue(situation: Situation) -> bool:
+    """Whether max_duration has passed since enough had come."""
+    stage, state = situation.plan.stages[situation.state.stage], situation.state
+    if stage.max_duration is None or state.fed_at is None:
+        return False
+    return state.stage_age(situation.now) - timedelta(seconds=state.fed_at) >= duration(stage.max_duration)
 
 
 def _bake(situation: Situation) -> Decision:

@@ -95,7 +95,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Where a rollout stands. `stage` -1 is before the start, len(stages) is the bake.
 
     `elapsed` is the time (seconds) spent in the present stage up to `clock_since`; None: the clock stands still.
-    `thin_until` is the age of the stage (seconds) until which too few units had come: max_duration counts from there.
+    `fed_at` is the age of the stage (seconds) at which enough had come to judge by: max_duration counts from then.
     `blind`: the engine took the exposure away until it sees again. `withheld`: a kill or a spent budget took it, until
     a person resumes. `retreat_at`: it is being rolled back in steps, and the next one is then. `frozen` holds, by
     metric, what was frozen from the baseline; it stays for the life of the rollout. `steps` are the stages (and the
@@ -119,7 +119,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     withheld: bool = False
     retreat_at: datetime | None = None
     missing: dict[str, Absence] = {}
-    thin_until: float = 0.0
+    fed_at: float | None = None
     would: Would | None = None
     unproven_stages: tuple[str, ...] = ()
     frozen: dict[str, Frozen] = {}

@@ -87,7 +87,7 @@ def step_back(
         clock_since=None,
         retreat_at=now + every,
         missing={},
-        thin_until=0.0,
+        fed_at=None,
         approval=None,
     )
     return _open(plan, state, attempt_id, now)
@@ -198,7 +198,7 @@ def _enter(plan: PlanBody, state: State, stage: int, attempt_id: str, now: datet
         elapsed=0.0,
         clock_since=None if state.blind else now,
         missing={},
-        thin_until=0.0,
+        fed_at=None,
         paused_reason=None,
     )
     return _open(plan, state, attempt_id, now)

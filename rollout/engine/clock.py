@@ -1,4 +1,4 @@
-"""The engine's clock: a round every tick, and a round soon after each accepted batch. The only import of APScheduler.
+"""The engine's clock: a round every tick, and one after each accepted batch. The only import of APScheduler.
 
 APScheduler keeps time and nothing else; what is due stands in the database. Rounds after nudges are spaced by time
 alone, never by what a batch says.
@@ -12,7 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from rollout.engine import overrides, upkeep
 from rollout.engine.control import Control
-from rollout.engine.watchman import Watchman
+from rollout.engine.watchman import Watchman, let_garbage_wait
 
 _TOGETHER = 0.02
 """Seconds in which batches that come together are waited for."""
@@ -36,6 +36,7 @@ class Clock:
 
     async def start(self) -> None:
         """Begin with a round at once."""
+        let_garbage_wait()
         await self._round()
         self._scheduler.add_job(
             self._round, "interval", seconds=self._tick.total_seconds(), max_instances=1, coalesce=True,

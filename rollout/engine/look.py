@@ -11,30 +11,34 @@ from typing import Any
 import msgspec
 
 from rollout import __version__
-from rollout.db import flag_states, increments, rollouts, sources
+from rollout.db.increments import Cover
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
 from rollout.domain.decide import after_look, decide
 from rollout.domain.decision import Decision, Outcome, Situation
-from rollout.domain.document import canonical, duration
+from rollout.domain.document import canonical
 from rollout.domain.evidence import Evidence, Increments
 from rollout.domain.gather import Round, gather
 from rollout.domain.judge import Look, SourceFailure, judge
 from rollout.domain.metric import Metric
 from rollout.domain.missing import is_blind, patience_of
 from rollout.domain.plan import RolloutDocument
+from rollout.domain.quiet import quiet_until
 from rollout.domain.rollout import State
 from rollout.domain.watch import gate_margin, watches
 from rollout.engine.carry_out import ACTOR, as_carried_out, carry_out, is_news, lapse, regain
+from rollout.engine.claim import Claimed
 from rollout.engine.control import Control
+from rollout.engine.notes import Notes
 from rollout.engine.opening import open_when_due
 from rollout.engine.record import Cause, record
 from rollout.telemetry import HOLDS
 from rollout_client.evaluation.ruleset import Frozen
 
 ENGINE_VERSION = f"rampline {__version__}"
-_CHECK = timedelta(seconds=5)
+CHECK = timedelta(seconds=5)
+"""How long a rollout is left alone when nothing comes."""
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,42 +52,54 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     failing: dict[str, SourceFailure] = {}
 
 
-async def look(session: Session, control: Control, row: RolloutRow, now: datetime) -> Decision:
+async def look(session: Session, control: Control, claimed: Claimed, now: datetime, notes: Notes) -> Decision:
     """Judge the locked row and carry out what is decided; a scheduled one is opened when its time has come.
 
-    The decision is the one that was carried out: a rollout that is only observed always holds.
+    What the look saw is left in `notes`. The decision is the one that was carried out: a rollout that is only observed
+    always holds.
     """
+    row = claimed.row
     if row.status == "scheduled":
         return await open_when_due(session, control, row, now)
-    failing = await sources.failing(session, row.environment, row.metrics)
-    if row.state.blind and not _still_blind(row, failing, now):
+    if row.state.blind and not _still_blind(row, claimed.failing, now):
         await regain(session, control, row, now)
-    added = await increments.unbet(session, row.id, row.accepted)
-    inputs = Inputs(
-        state=row.state,
-        units=await increments.units(session, _attempts_of_stage(row.state), "candidate"),
-        attempt_units=await increments.units(session, [row.state.attempts[-1].id], "candidate"),
-        killed=(await flag_states.find(session, row.flag, row.environment)).killed,
-        now=now,
-        failing=failing,
-    )
+    inputs = _inputs(claimed, now)
     bets = row.evidence.bets
-    evidence, outcome = examine(row.document, row.metrics, row.evidence, added, inputs)
+    evidence, outcome = examine(row.document, row.metrics, row.evidence, claimed.taken.increments, inputs)
     decision, frozen = as_carried_out(row, outcome.decision), _newly_frozen(row.state, evidence)
-    fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
     blind = is_blind(row.document, after_look(row.state, outcome, now), outcome.judgement, now)
-    if fresh or frozen or blind or is_news(row, outcome.decision) or _differs(row.latest, outcome):
-        await _keep(session, row, added, inputs, (evidence, outcome))
+    moves = bool(frozen) or blind or is_news(row, outcome.decision)
+    fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
+    kept = fresh or moves or _differs(row.latest, outcome)
+    _count_hold(row, decision, now)
+    left = _left(claimed, inputs, (evidence, outcome), kept=kept)
+    notes.take(left)
+    if kept:
+        _keep(notes, claimed, inputs, outcome)
+    if moves:
+        await notes.write(session)
+        await session.refresh(row, [column for column in left if column != "of"])
     if frozen:
         await _calibrate(session, row, frozen, now)
-    state = after_look(row.state, outcome, now)
-    _count_hold(row, decision, now)
-    await rollouts.looked(session, row, state, now, _next_check(row.document, state, now))
     if decision.kind != "hold" or outcome.decision.kind != "hold":
         await carry_out(session, control, row, outcome, now)
     elif blind:
         await lapse(session, row, outcome, now)
     return decision
+
+
+def _inputs(claimed: Claimed, now: datetime) -> Inputs:
+    row = claimed.row
+    of_stage, of_attempt = _attempts_of_stage(row.state), [row.state.attempts[-1].id]
+    units = claimed.units(of_stage)
+    return Inputs(
+        state=row.state,
+        units=units,
+        attempt_units=units if of_attempt == of_stage else claimed.units(of_attempt),
+        killed=claimed.killed,
+        now=now,
+        failing=claimed.failing,
+    )
 
 
 def examine(
@@ -141,13 +157,23 @@ def digest(outcome: Outcome) -> str:
     return hashlib.sha256(canonical(outcome)).hexdigest()
 
 
-async def _keep(
-    session: Session, row: RolloutRow, added: Increments, inputs: Inputs, found: tuple[Evidence, Outcome]
-) -> None:
-    """Record the look: its inputs, its outcome, its increments compacted under its tick."""
-    evidence, outcome = found
-    tick = row.tick + 1
-    await increments.compact(session, row.id, row.accepted, tick, added)
+def _left(claimed: Claimed, inputs: Inputs, found: tuple[Evidence, Outcome], *, kept: bool) -> dict[str, Any]:
+    """What the look leaves in the rollout's row; the evidence only of a look that is recorded."""
+    row, now, (evidence, outcome) = claimed.row, inputs.now, found
+    state = after_look(row.state, outcome, now)
+    quiet = quiet_until(row.document, watches(row.document, row.metrics), state, evidence, now)
+    left = {
+        "of": row.id, "state": state, "protected_at": now, "judged_at": now, "next_check_at": min(now + CHECK, quiet),
+        "quiet_until": quiet,
+    }  # fmt: skip
+    if kept:
+        left |= {"evidence": evidence, "latest": outcome, "tick": row.tick + 1, "judged": row.accepted}
+    return left
+
+
+def _keep(notes: Notes, claimed: Claimed, inputs: Inputs, outcome: Outcome) -> None:
+    """Record the look: its inputs, its outcome, its increments under its tick."""
+    row, tick = claimed.row, claimed.row.tick + 1
     values: dict[str, Any] = {
         "rollout": row.id,
         "tick": tick,
@@ -159,8 +185,7 @@ async def _keep(
         "outcome": canonical(outcome).decode() if _differs(row.latest, outcome) else None,
         "digest": digest(outcome),
     }
-    await rollouts.add_evaluation(session, values)
-    await rollouts.judged(session, row, evidence, outcome, tick)
+    notes.keep(values, Cover(row.id, row.accepted, tick, claimed.taken))
 
 
 def _newly_frozen(state: State, evidence: Evidence) -> dict[str, Frozen]:
@@ -202,12 +227,3 @@ def _gist(outcome: Outcome) -> tuple[Any, ...]:
         tuple(reading.verdict for reading in outcome.judgement.readings),
         outcome.judgement.srm_alarm,
     )
-
-
-def _next_check(plan: RolloutDocument, state: State, now: datetime) -> datetime:
-    """When to look again without new evidence: in five seconds, or just when the stage's time is up."""
-    least = plan.stages[state.stage].min_duration if state.stage < len(plan.stages) else None
-    if least is None:
-        least = plan.bake.duration if plan.bake else "0s"
-    left = duration(least) - state.stage_age(now)
-    return now + (min(left, _CHECK) if left > timedelta(0) else _CHECK)

@@ -169,5 +169,5 @@ async def test_reports_and_batches_of_several_rollouts_at_one_moment_are_all_tak
 
         await asyncio.gather(post(), report(), report(), post())
         async with service.database.read() as session:
-            found = await sources.failing(session, "production", ["error_rate"])
-        assert found["error_rate"].times == 20
+            found = await sources.failing(session, ["production"])
+        assert found["production"]["error_rate"].times == 20
