@@ -18,7 +18,8 @@ from rollout.domain.forecast import Forecast, forecast
 from rollout.domain.metric import Metric
 from rollout.domain.plan import PlanBody
 
-NICE = 10
+NICE = 3
+"""Enough to let the service go first; with ten, two seconds of work take more than a minute on a busy machine."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
