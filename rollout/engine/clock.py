@@ -13,6 +13,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from rollout.engine import overrides, upkeep
 from rollout.engine.control import Control
 from rollout.engine.watchman import Watchman, let_garbage_wait
+from rollout.stats import planning
 
 _TOGETHER = 0.02
 """Seconds in which batches that come together are waited for."""
@@ -35,8 +36,9 @@ class Clock:
         self._stopping = False
 
     async def start(self) -> None:
-        """Begin with a round at once."""
+        """Begin with a round, once nothing has to be imported in it: it would hold a rollout's lock meanwhile."""
         let_garbage_wait()
+        await asyncio.to_thread(planning.prepare)
         await self._round()
         self._scheduler.add_job(
             self._round, "interval", seconds=self._tick.total_seconds(), max_instances=1, coalesce=True,
