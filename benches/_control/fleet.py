@@ -24,8 +24,8 @@ from rollout.domain.environment import Environment
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
-from rollout.engine import commands
-from rollout.engine.commands import Act, Actor
+from rollout.engine import commands, drafting
+from rollout.engine.rights import Act, Actor
 from rollout.engine.control import Control
 from rollout.engine.watchman import Watchman, let_garbage_wait
 from rollout.ingest.accept import accept
@@ -96,7 +96,7 @@ class Fleet:
             for metric in METRICS:
                 await documents.save(session, metric, None)
         named = {"flag": flag_of(0), "environment": environment_of(0), "baseline": "v7", "candidate": "v8"}
-        identifier = await commands.create(control, msgspec.convert({**PLAN, **named}, RolloutDocument), "bench")
+        identifier = await drafting.create(control, msgspec.convert({**PLAN, **named}, RolloutDocument), "bench")
         await commands.act(control, identifier, Act(action="start"), _PERSON)
         self.members = [Member(environment_of(0), identifier, self._rule().attempt or "")]
         for _ in range(MINUTES):
