@@ -71,11 +71,16 @@ class Fleet:
 
     def __init__(self, database: Database) -> None:
         self.now = datetime(2026, 3, 2, 9, tzinfo=UTC)
-        self.control = Control(database, Hub(database), now=lambda: self.now)
+        self.control = Control(database, Hub(database), now=self._tick)
         self.watchman = Watchman(self.control)
         self.members: list[Member] = []
         self._rng = random.Random(5)
         self._batches = 0
+
+    def _tick(self) -> datetime:
+        """The moment, which no two readings of a clock share."""
+        self.now += timedelta(microseconds=1)
+        return self.now
 
     async def send(self, members: list[Member]) -> None:
         """One flush of an application for each environment, with fresh evidence of these members."""
