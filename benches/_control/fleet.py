@@ -25,8 +25,8 @@ from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
 from rollout.engine import commands, drafting
-from rollout.engine.rights import Act, Actor
 from rollout.engine.control import Control
+from rollout.engine.rights import Act, Actor
 from rollout.engine.watchman import Watchman, let_garbage_wait
 from rollout.ingest.accept import accept
 from rollout_client.evaluation.context import Context

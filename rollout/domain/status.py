@@ -12,6 +12,7 @@ from rollout.domain.judge import Judgement, Reading
 from rollout.domain.plan import RolloutDocument, percentage_of
 from rollout.domain.rollout import ENDED, EXPOSED, Breach, State, Status, Waiver, Would, percentage_now, stage_name
 from rollout.domain.starting import start_reasons
+from rollout.domain.transition import goes_in_steps
 
 
 class NextChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,10 +138,12 @@ def _reach(document: RolloutDocument, state: State, holdout: Holdout | None) -> 
 def _next_change(document: RolloutDocument, state: State) -> NextChange | None:
     if state.status == "scheduled":
         return NextChange(to=stage_name(document, 0), percentage=percentage_of(document, 0), not_before=state.start_at)
+    if state.retreat_at is not None and goes_in_steps(document, state):
+        lower = state.stage - 1
+        to = stage_name(document, lower)
+        return NextChange(to=to, percentage=percentage_of(document, lower), not_before=state.retreat_at)
     if state.retreat_at is not None:
-        lower = percentage_of(document, state.stage - 1) if state.stage > 0 else 0.0
-        to = stage_name(document, state.stage - 1) if state.stage > 0 else "rolled_back"
-        return NextChange(to=to, percentage=lower, not_before=state.retreat_at)
+        return NextChange(to="rolled_back", percentage=0.0, not_before=state.retreat_at)
     if state.status not in ("running", "baking") or state.clock_since is None:
         return None
     if state.status == "baking" and document.bake is not None:

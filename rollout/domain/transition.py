@@ -68,8 +68,12 @@ def roll_back(state: State, now: datetime, breach: Breach | None = None) -> Stat
 
 
 def goes_in_steps(plan: PlanBody, state: State) -> bool:
-    """Whether an automatic rollback has a stage to step down to, and somebody who is exposed."""
-    return plan.rollback.strategy == "stepped" and state.exposed and state.stage > 0
+    """Whether an automatic rollback has a stage open to everyone to step down to, and somebody who is exposed.
+
+    A cohort does not keep what is proven to do harm.
+    """
+    lower = state.stage > 0 and plan.stages[state.stage - 1].cohort is None
+    return plan.rollback.strategy == "stepped" and state.exposed and lower
 
 
 def step_back(

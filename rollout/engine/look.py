@@ -75,7 +75,7 @@ async def look(session: Session, control: Control, claimed: Claimed, now: dateti
     left = _left(claimed, inputs, (evidence, outcome), kept=kept)
     notes.take(left)
     if kept:
-        _keep(notes, claimed, inputs, outcome)
+        _keep(notes, claimed, inputs, outcome, moves=moves)
     if moves:
         await notes.write(session)
         await session.refresh(row, [column for column in left if column != "of"])
@@ -171,8 +171,8 @@ def _left(claimed: Claimed, inputs: Inputs, found: tuple[Evidence, Outcome], *, 
     return left
 
 
-def _keep(notes: Notes, claimed: Claimed, inputs: Inputs, outcome: Outcome) -> None:
-    """Record the look: its inputs, its outcome, its increments under its tick."""
+def _keep(notes: Notes, claimed: Claimed, inputs: Inputs, outcome: Outcome, *, moves: bool) -> None:
+    """Record the look: its inputs, its increments under its tick, and its outcome if that is new or moved something."""
     row, tick = claimed.row, claimed.row.tick + 1
     values: dict[str, Any] = {
         "rollout": row.id,
@@ -182,7 +182,7 @@ def _keep(notes: Notes, claimed: Claimed, inputs: Inputs, outcome: Outcome) -> N
         "to_seq": row.accepted,
         "engine_version": ENGINE_VERSION,
         "inputs": canonical(inputs).decode(),
-        "outcome": canonical(outcome).decode() if _differs(row.latest, outcome) else None,
+        "outcome": canonical(outcome).decode() if moves or _differs(row.latest, outcome) else None,
         "digest": digest(outcome),
     }
     notes.keep(values, Cover(row.id, row.accepted, tick, claimed.taken))

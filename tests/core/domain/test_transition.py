@@ -1,5 +1,7 @@
 """What each step leaves behind: clocks, attempts, epochs."""
 
+from datetime import timedelta
+
 import msgspec
 
 from rollout.domain import transition
@@ -84,3 +86,20 @@ def test_what_the_table_does_not_allow_is_refused_with_what_to_do() -> None:
             said = refusal(action, status)
             assert (said is None) == (status in allowed)
             assert said is None or len(said) > 20
+
+
+def test_a_rollback_in_steps_goes_down_the_open_stages_and_leaves_harm_to_no_cohort() -> None:
+    stages = [
+        {"name": "pilot", "cohort": "staff", "percentage": 100},
+        {"name": "early", "percentage": 5},
+        {"name": "half", "percentage": 50},
+    ]
+    plan = rollout(stages=stages, rollback={"strategy": "stepped", "every": "5m"})
+    state = transition.start(plan, State(), "at_1", at(0))
+    state = transition.advance(plan, state, "at_2", at(10), proven=True)
+    assert not transition.goes_in_steps(plan, state)
+    state = transition.advance(plan, state, "at_3", at(20), proven=True)
+    assert transition.goes_in_steps(plan, state)
+    down = transition.step_back(plan, state, "at_4", at(30), ("harm", None, timedelta(minutes=5)))
+    assert (percentage_now(plan, down), down.status, down.retreat_at) == (5, "paused", at(330))
+    assert not transition.goes_in_steps(plan, down)
