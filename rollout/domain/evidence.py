@@ -14,7 +14,7 @@ from rollout_client.evaluation.ruleset import Arm, Frozen
 
 Increments = dict[str, dict[Arm, ArmIncrement]]
 """Attempt id -> arm -> what it adds."""
-CellCounts = dict[int, list[float]]
+CellCounts = dict[int, list[int | float]]
 """Cluster cell -> [n, sum of each score]; what the scores are depends on the metric's kind (`kinds`)."""
 SECONDS_PER_SLOT = 60
 ARMS: tuple[Arm, Arm] = ("candidate", "baseline")

@@ -37,7 +37,7 @@ def situation(
     verdict: Verdict | Judgement, *, after: float = 3600, state: State | None = None, killed: bool = False, **plan: Any
 ) -> Situation:
     document = rollout(**plan)
-    running = state or transition.start(document, State(), "at_1", at(0))
+    running = state or msgspec.structs.replace(transition.start(document, State(), "at_1", at(0)), fed_at=0.0)
     found = verdict if isinstance(verdict, Judgement) else judgement(reading(verdict))
     return Situation(
         plan=document, state=running, judgement=found, watches=watches(document, World.metrics), killed=killed,
