@@ -1,7 +1,7 @@
 """Rollouts that are due: claimed for a look a few at a time, or passed over together while they are quiet."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, not_, or_, select, text, update
@@ -13,6 +13,8 @@ from rollout.domain.rollout import EXPOSED
 
 _WAIT_FOR_HELD = "2s"
 """Less than a stopped process holds a row, so that the others are not kept waiting for it."""
+_LATE = timedelta(minutes=1)
+"""So long after its moment a report may be committed: it waits for its turn, and clocks of processes differ."""
 
 
 class Due(NamedTuple):
@@ -110,7 +112,7 @@ def _quiet(now: datetime) -> ColumnElement[bool]:
     calm = and_(
         RolloutRow.quiet_until.is_not(None), RolloutRow.quiet_until > now, RolloutRow.accepted == RolloutRow.judged
     )
-    return and_(calm, not_(_killed()), not_(_reported()))
+    return and_(calm, not_(_killed()), not_(_reported(now)))
 
 
 def _killed() -> ColumnElement[bool]:
@@ -121,9 +123,13 @@ def _killed() -> ColumnElement[bool]:
     )
 
 
-def _reported() -> ColumnElement[bool]:
-    """Whether a source fails in the rollout's environment, or has said something since the last look."""
+def _reported(now: datetime) -> ColumnElement[bool]:
+    """Whether a source fails in the rollout's environment, or has said something since the last look, or lately.
+
+    A look reads what is committed: what was said before it may have come to light after it.
+    """
+    since_then = (RolloutRow.judged_at.is_(None), SourceRow.reported_at >= RolloutRow.judged_at)
     return exists().where(
         SourceRow.environment == RolloutRow.environment,
-        or_(SourceRow.failures > 0, RolloutRow.judged_at.is_(None), SourceRow.reported_at >= RolloutRow.judged_at),
+        or_(SourceRow.failures > 0, SourceRow.reported_at >= now - _LATE, *since_then),
     )

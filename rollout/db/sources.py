@@ -26,12 +26,15 @@ async def failing(session: Session, environments: Iterable[str]) -> dict[str, di
 async def report(session: Session, environment: str, metric: str, error: str | None, now: datetime) -> int:
     """Count a failure, or with None forget them; how many there have been in a row.
 
-    Exposed rollouts are looked at now; one that somebody holds at this moment is looked at within seconds anyway.
+    Exposed rollouts are looked at now; one that somebody holds at this moment is looked at within seconds anyway. That
+    a source answers still is no news, and leaves alone what is quiet.
     """
     insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
     first = insert(SourceRow).values(environment=environment, metric=metric, failures=0, error=None, reported_at=now)
     await session.execute(first.on_conflict_do_nothing())  # of two first reports at one moment neither is lost
     row = await session.get_one(SourceRow, (environment, metric), with_for_update=True, populate_existing=True)
+    if error is None and row.failures == 0:
+        return 0
     row.failures = 0 if error is None else row.failures + 1
     row.error, row.reported_at = error, now
     await session.flush()

@@ -16,10 +16,11 @@ from rollout.domain.decision import Outcome
 from rollout.domain.document import Problem
 from rollout.domain.evidence import Evidence, Increments, in_order, merge
 from rollout.domain.metric import Metric
+from rollout.domain.missing import is_blind, lapse_reason, still_blind
 from rollout.domain.plan import PlanBody
 from rollout.domain.recorded import RecordedLook, UnitsSince, happened_before, repeated, with_cells_of
 from rollout.domain.rollout import ENDED, EXPOSED, State, Status, percentage_now, stage_name
-from rollout.domain.transition import Change, Step, calibrate, start
+from rollout.domain.transition import Change, Step, calibrate, lapse, regain, start
 from rollout_client.evaluation.evidence import ArmIncrement, SlotIncrement
 
 Ended = Literal["rolled_back", "completed", "cancelled", "running"]
@@ -32,8 +33,8 @@ class Engine(Protocol):
     def look(self, evidence: Evidence, added: Increments, inputs: Any) -> tuple[Evidence, Outcome]:
         """Evidence forward, verdicts, decision; consumes `evidence`."""
 
-    def follow(self, state: State, outcome: Outcome, attempt: str, now: datetime) -> tuple[State, Step]:
-        """The state after a decision that is no hold."""
+    def follow(self, state: State, outcome: Outcome, attempt: str, now: datetime) -> tuple[State, Step, str] | None:
+        """The state after a decision that is no hold, and why; None where an observed rollout said so already."""
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,10 +132,11 @@ class _Again:
         """One look: what people did before it, then what the engine does in it."""
         while self._acts and happened_before(self._acts[0], look):
             self._repeat(self._acts.pop(0), look)
-        recorded, state = look.inputs.state, self.state
+        recorded, state, now = look.inputs.state, self.state, look.inputs.now
+        if state.blind and state.status in EXPOSED and not still_blind(self.plan, state, look.inputs.failing, now):
+            state = regain(self.plan, state, self._attempt_at(now), now)
         if state.attempt is None or recorded.attempt is None or state.status not in EXPOSED:
             return
-        now = look.inputs.now
         self.exposures.append((recorded.attempt.percentage, state.attempt.percentage))
         self._requests += requests_of(look.added)
         self._home[recorded.attempt.id] = state.attempt.id
@@ -144,6 +146,7 @@ class _Again:
             units=self._of_stage.count((recorded.epoch, recorded.stage), look.inputs.units, state.stage),
             attempt_units=self._of_attempt.count(recorded.attempt.id, look.inputs.attempt_units, state.attempt.id),
         )
+        self.state = state
         self._evidence, outcome = self._engine.look(self._evidence, self._moved(look.added), inputs)
         fresh = {
             metric: mine.frozen
@@ -154,6 +157,8 @@ class _Again:
         self.state = after_look(state, outcome, now)
         if outcome.decision.kind != "hold":
             self._follow(outcome, look, now)
+        elif is_blind(self.plan, self.state, outcome.judgement, now):
+            self._decide(lapse(self.state, now), "lapse", look, lapse_reason(self.plan, outcome.judgement))
 
     def course(self) -> Course:
         """What came of it."""
@@ -170,6 +175,8 @@ class _Again:
             first = min(act.to_stage, len(self.plan.stages) - 1)  # not the first stage on the fast track
             self.state = start(self.plan, self.state, self._attempt_at(act.at), act.at, stage=first)
             return
+        if self.state.attempt is None:  # on the way to the start, which was recorded
+            return
         after = repeated(self.plan, self.state, act, look, self._attempt_at(act.at))
         if after is None:
             self.skipped.append(act)
@@ -177,17 +184,23 @@ class _Again:
             self.state = after
 
     def _follow(self, outcome: Outcome, look: RecordedLook, now: datetime) -> None:
+        followed = self._engine.follow(self.state, outcome, self._attempt_at(now), now)
+        if followed is not None:
+            state, step, reason = followed
+            self._decide(state, step, look, reason)
+
+    def _decide(self, state: State, step: Step, look: RecordedLook, reason: str) -> None:
         stage = stage_name(self.plan, self.state.stage)
-        self.state, step = self._engine.follow(self.state, outcome, self._attempt_at(now), now)
+        self.state = state
         self._decided.append(
             Decided(
-                at=now,
+                at=look.inputs.now,
                 tick=look.tick,
                 step=step,
                 stage=stage,
                 percentage=percentage_now(self.plan, self.state),
                 requests=self._requests,
-                reason="; ".join(reason.message for reason in outcome.decision.reasons),
+                reason=reason,
             )
         )
 

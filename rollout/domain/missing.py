@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from rollout.domain.decision import Decision, Reason, Situation
 from rollout.domain.document import duration
-from rollout.domain.judge import Judgement, Reading, Verdict
+from rollout.domain.judge import Judgement, Reading, SourceFailure, Verdict
 from rollout.domain.plan import MissingVerdict, PlanBody, lease_seconds
 from rollout.domain.rollout import Absence, State
 
@@ -81,6 +81,25 @@ def is_blind(plan: PlanBody, state: State, judgement: Judgement, now: datetime) 
         and (absence := state.missing.get(reading.metric)) is not None
     ]
     return bool(since) and (now - min(since)).total_seconds() >= lease
+
+
+def lapse_reason(plan: PlanBody, judgement: Judgement) -> str:
+    """Why the exposure lapses when it `is_blind`, as a sentence."""
+    said = [f"{each.metric} ({each.source_error})" for each in judgement.readings if each.verdict == "error"]
+    return f"the source of {', '.join(said)} has failed for the lease of {plan.lease}; nobody is exposed"
+
+
+def still_blind(plan: PlanBody, state: State, failing: Mapping[str, SourceFailure], now: datetime) -> bool:
+    """Whether a source that a guardrail rests on fails still, as often in a row as it may not.
+
+    What is only warned of, and what a person answers for, took nothing away and holds nothing back.
+    """
+    waived = state.waived(now)
+    return any(
+        each.metric in failing and failing[each.metric].times >= each.error_limit
+        for each in plan.guardrails
+        if each.on_breach != "warn" and each.metric not in waived
+    )
 
 
 def _sort(verdict: str) -> Literal["no_traffic", "insufficient", "unseen"]:

@@ -8,6 +8,7 @@ long as none of them has come, looking again holds for the same reasons, so the 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+from rollout.domain.budgets import SLOTS_PER_DAY
 from rollout.domain.document import duration
 from rollout.domain.evidence import SECONDS_PER_SLOT, Evidence
 from rollout.domain.missing import patience_of
@@ -32,7 +33,7 @@ def quiet_until(plan: PlanBody, watches: Sequence[Watch], state: State, evidence
         now: when it was.
     """
     nearest = now + HORIZON
-    for moment in _moments(plan, watches, state, evidence):
+    for moment in (*_moments(plan, watches, state, evidence), *_of_budgets(watches, now)):
         if abs(moment - now) <= _BLUR:
             return now
         if now < moment < nearest:
@@ -91,6 +92,13 @@ def _of_the_attempt(state: State, watches: Sequence[Watch]) -> Iterator[datetime
     if attempt is not None:
         for watch in watches:
             yield attempt.opened_at + timedelta(seconds=_awaited(watch) + SECONDS_PER_SLOT)
+
+
+def _of_budgets(watches: Sequence[Watch], now: datetime) -> Iterator[datetime]:
+    """When the day (UTC) of a budget per day is over: what was spent in it no longer counts."""
+    if any(watch.budget is not None and watch.budget.per_day is not None for watch in watches):
+        a_day = SLOTS_PER_DAY * SECONDS_PER_SLOT
+        yield _at((now.timestamp() // a_day + 1) * a_day)
 
 
 def _awaited(watch: Watch) -> float:

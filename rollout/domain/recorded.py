@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from rollout.domain import transition
-from rollout.domain.document import content_hash
+from rollout.domain.approval import gate_now
+from rollout.domain.document import content_hash, duration
 from rollout.domain.evidence import Evidence, Increments
 from rollout.domain.metric import Metric
 from rollout.domain.plan import PlanBody
-from rollout.domain.rollout import ALLOWED, Approval, State
+from rollout.domain.rollout import ALLOWED, Approval, State, Waiver
 from rollout.domain.transition import Change
 from rollout_client.evaluation.evidence import MetricIncrement
 from rollout_client.evaluation.ruleset import Frozen
@@ -74,7 +75,9 @@ def happened_before(act: Change, look: RecordedLook) -> bool:
         case "pause":
             return bool(state.status == "paused" and (serves(act) or state.withheld or state.blind))
         case "approve":
-            return state.approval is not None
+            return state.approval is not None and state.approval.at == at
+        case "waive":
+            return _waiver(act, look) is not None
         case "lapse":
             return bool(state.blind)
         case _:
@@ -97,14 +100,31 @@ def repeated(plan: PlanBody, state: State, change: Change, look: RecordedLook, a
         case "advance" if state.status in ALLOWED["advance"] and state.stage == change.from_stage:
             return transition.advance(plan, state, attempt, change.at, proven=False)
         case "approve" if state.status in ALLOWED["approve"] and before is not None:
-            given = Approval(by=change.actor, at=change.at, attempt=before.id, content_hash=content_hash(plan))
-            return transition.approve(state, given) if state.stage == change.from_stage else None
+            return (
+                transition.approve(state, _approval(plan, state, change, before.id))
+                if state.stage == change.from_stage
+                else None
+            )
+        case "waive" if state.status in ALLOWED["waive"]:
+            waiver = _waiver(change, look)
+            return transition.waive(state, waiver) if waiver is not None else None
         case "lapse":
             return transition.lapse(state, change.at)
         case "regain":
             return transition.regain(plan, state, attempt, change.at) if state.blind else state
         case _:
             return None
+
+
+def _approval(plan: PlanBody, state: State, change: Change, attempt: str) -> Approval:
+    gate = gate_now(plan, state)
+    until = change.at + duration(gate.expires) if gate is not None and gate.expires is not None else None
+    return Approval(by=change.actor, at=change.at, attempt=attempt, content_hash=content_hash(plan), expires_at=until)
+
+
+def _waiver(change: Change, look: RecordedLook) -> Waiver | None:
+    """What was waived, which the next look's recorded state still knows; None when it was taken back before."""
+    return next((each for each in look.inputs.state.waivers if each.at == change.at), None)
 
 
 def serves(change: Change) -> bool:

@@ -161,6 +161,7 @@ def revise(plans: tuple[RolloutDocument, RolloutDocument], state: State, revised
     return msgspec.structs.replace(
         state,
         document=state.document + 1,
+        steps=state.steps or (steps_of(before) if state.stage >= 0 else 0),  # none in the record of an older version
         revised_by=state.revised_by if by in state.revised_by else (*state.revised_by, by),
         waivers=tuple(each for each in state.waivers if _is_same_place(before, after, each.stage)),
         start_at=start_at,

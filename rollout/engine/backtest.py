@@ -19,7 +19,7 @@ from rollout.domain.plan import PlanBody, RolloutDocument
 from rollout.domain.recorded import RecordedLook
 from rollout.domain.rollout import State
 from rollout.domain.transition import Step
-from rollout.engine.carry_out import next_state
+from rollout.engine.carry_out import followed, is_news
 from rollout.engine.look import Inputs, examine
 from rollout.errors import Conflict
 
@@ -102,9 +102,11 @@ class _Engine:
         """As the engine looks."""
         return examine(self._document, self._metrics, evidence, added, inputs)
 
-    def follow(self, state: State, outcome: Outcome, attempt: str, now: datetime) -> tuple[State, Step]:
+    def follow(self, state: State, outcome: Outcome, attempt: str, now: datetime) -> tuple[State, Step, str] | None:
         """As the engine follows."""
-        return next_state(self._document, state, outcome, attempt, now)
+        if not is_news(self._document, state, outcome.decision):
+            return None
+        return followed(self._document, state, outcome, attempt, now)
 
 
 def _written(look: Look) -> _Line:

@@ -8,7 +8,8 @@ from rollout.domain import transition
 from rollout.domain.decision import Decision, Outcome, hold
 from rollout.domain.document import duration
 from rollout.domain.judge import Judgement
-from rollout.domain.plan import RolloutDocument
+from rollout.domain.missing import lapse_reason
+from rollout.domain.plan import PlanBody
 from rollout.domain.rollout import Breach, State, Would
 from rollout.domain.transition import Step
 from rollout.engine.control import Control
@@ -19,35 +20,32 @@ WITHHOLDS = frozenset({"killed", "budget"})
 """Causes of a pause that takes the exposure away: what it is about goes on as long as anybody is served."""
 
 
-def as_carried_out(row: RolloutRow, decision: Decision) -> Decision:
+def as_carried_out(plan: PlanBody, decision: Decision) -> Decision:
     """What will be done: a rollout that is only observed holds, whatever was decided. A kill is a person's act."""
-    if row.document.mode == "enforce" or decision.reasons[0].code == "killed":
+    if plan.mode == "enforce" or decision.reasons[0].code == "killed":
         return decision
     return hold(*decision.reasons)
 
 
-def is_news(row: RolloutRow, decision: Decision) -> bool:
+def is_news(plan: PlanBody, state: State, decision: Decision) -> bool:
     """Whether a decision will be recorded: all that move something, and of an observed rollout what is new."""
-    if as_carried_out(row, decision).kind == decision.kind:
+    if as_carried_out(plan, decision).kind == decision.kind:
         return decision.kind != "hold"
-    would = row.state.would
+    would = state.would
     return would is None or (would.kind, would.code) != (decision.kind, decision.reasons[0].code)
 
 
 async def carry_out(session: Session, control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> None:
     """Record the decision of a look and what follows from it; of an observed rollout, what would have followed."""
-    reason = "; ".join(reason.message for reason in outcome.decision.reasons)
-    if as_carried_out(row, outcome.decision).kind != outcome.decision.kind:
-        await _observe(session, row, outcome.decision, reason, now)
+    if not is_news(row.document, row.state, outcome.decision):
         return
-    state, step = next_state(row.document, row.state, outcome, control.new_id("at"), now)
+    state, step, reason = followed(row.document, row.state, outcome, control.new_id("at"), now)
     await record(session, row, state, Cause(step=step, reason=reason, actor=ACTOR, at=now, tick=row.tick))
 
 
 async def lapse(session: Session, row: RolloutRow, outcome: Outcome, now: datetime) -> None:
     """A source has failed for a whole lease: nobody is exposed to what cannot be seen, until it answers again."""
-    said = [f"{each.metric} ({each.source_error})" for each in outcome.judgement.readings if each.verdict == "error"]
-    reason = f"the source of {', '.join(said)} has failed for the lease of {row.document.lease}; nobody is exposed"
+    reason = lapse_reason(row.document, outcome.judgement)
     await record(
         session,
         row,
@@ -63,21 +61,22 @@ async def regain(session: Session, control: Control, row: RolloutRow, now: datet
     await record(session, row, state, cause)
 
 
-async def _observe(session: Session, row: RolloutRow, decision: Decision, reason: str, now: datetime) -> None:
-    """Once for each decision that differs from the one before it: a look every few seconds would say it again."""
-    code = decision.reasons[0].code
-    if not is_news(row, decision):
-        return
-    state = transition.observe(row.state, Would(kind=decision.kind, reason=reason, at=now, code=code))
-    words = decision.kind.replace("_", " ")
-    cause = Cause(step="observe", reason=f"would {words}: {reason}", actor=ACTOR, at=now, tick=row.tick)
-    await record(session, row, state, cause)
+def followed(plan: PlanBody, state: State, outcome: Outcome, attempt: str, now: datetime) -> tuple[State, Step, str]:
+    """What follows from a decision that is news, and its reason, shared with the backtest; see `next_state`.
+
+    Of an observed rollout it is recorded once for each decision that differs from the one before it: a look every few
+    seconds would say it again.
+    """
+    decision = outcome.decision
+    reason = "; ".join(reason.message for reason in decision.reasons)
+    if as_carried_out(plan, decision).kind == decision.kind:
+        return *next_state(plan, state, outcome, attempt, now), reason
+    would = Would(kind=decision.kind, reason=reason, at=now, code=decision.reasons[0].code)
+    return transition.observe(state, would), "observe", f"would {decision.kind.replace('_', ' ')}: {reason}"
 
 
-def next_state(
-    plan: RolloutDocument, state: State, outcome: Outcome, attempt: str, now: datetime
-) -> tuple[State, Step]:
-    """The state that follows from a decision, shared with the backtest; `attempt` is the id if one is opened."""
+def next_state(plan: PlanBody, state: State, outcome: Outcome, attempt: str, now: datetime) -> tuple[State, Step]:
+    """The state that follows from a decision; `attempt` is the id if one is opened."""
     decision, cause = outcome.decision, outcome.decision.reasons[0]
     breach = _breach(outcome.judgement, state, now) if cause.code == "breach" else None
     match decision.kind:

@@ -118,7 +118,7 @@ async def _start(
     actor, now = asked
     later = not_before(row.document, now) if row.status == "draft" else None
     if later is None and may_pass_gate(row, actor, now):
-        blocked = await obstacle(session, row)
+        blocked = await obstacle(session, row, wait=True)
         if blocked is not None:
             raise Conflict(blocked)
         state, said = await opened(session, control, row, now)

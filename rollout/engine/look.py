@@ -22,7 +22,7 @@ from rollout.domain.evidence import Evidence, Increments
 from rollout.domain.gather import Round, gather
 from rollout.domain.judge import Look, SourceFailure, judge
 from rollout.domain.metric import Metric
-from rollout.domain.missing import is_blind, patience_of
+from rollout.domain.missing import is_blind, patience_of, still_blind
 from rollout.domain.plan import RolloutDocument
 from rollout.domain.quiet import quiet_until
 from rollout.domain.rollout import State
@@ -61,14 +61,14 @@ async def look(session: Session, control: Control, claimed: Claimed, now: dateti
     row = claimed.row
     if row.status == "scheduled":
         return await open_when_due(session, control, row, now)
-    if row.state.blind and not _still_blind(row, claimed.failing, now):
+    if row.state.blind and not still_blind(row.document, row.state, claimed.failing, now):
         await regain(session, control, row, now)
     inputs = _inputs(claimed, now)
     bets = row.evidence.bets
     evidence, outcome = examine(row.document, row.metrics, row.evidence, claimed.taken.increments, inputs)
-    decision, frozen = as_carried_out(row, outcome.decision), _newly_frozen(row.state, evidence)
+    decision, frozen = as_carried_out(row.document, outcome.decision), _newly_frozen(row.state, evidence)
     blind = is_blind(row.document, after_look(row.state, outcome, now), outcome.judgement, now)
-    moves = bool(frozen) or blind or is_news(row, outcome.decision)
+    moves = bool(frozen) or blind or is_news(row.document, row.state, outcome.decision)
     fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
     kept = fresh or moves or _differs(row.latest, outcome)
     _count_hold(row, decision, now)
@@ -137,19 +137,6 @@ def _count_hold(row: RolloutRow, decision: Decision, now: datetime) -> None:
     if decision.kind == "hold" and row.judged_at is not None:
         for code in {reason.code for reason in decision.reasons}:
             HOLDS.labels(code).inc(max(0.0, (now - row.judged_at).total_seconds()))
-
-
-def _still_blind(row: RolloutRow, failing: Mapping[str, SourceFailure], now: datetime) -> bool:
-    """Whether a source that a guardrail rests on fails still, as often in a row as it may not.
-
-    What is only warned of, and what a person answers for, took nothing away and holds nothing back.
-    """
-    waived = row.state.waived(now)
-    return any(
-        each.metric in failing and failing[each.metric].times >= each.error_limit
-        for each in row.document.guardrails
-        if each.on_breach != "warn" and each.metric not in waived
-    )
 
 
 def digest(outcome: Outcome) -> str:

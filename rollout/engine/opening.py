@@ -20,12 +20,16 @@ ACTOR = "engine"
 _CHECK = timedelta(seconds=5)
 
 
-async def obstacle(session: Session, row: RolloutRow) -> str | None:
-    """Why it cannot start: a killed flag, another rollout on it, a baseline that is not today's, a full group."""
+async def obstacle(session: Session, row: RolloutRow, *, wait: bool) -> str | None:
+    """Why it cannot start: a killed flag, another rollout on it, a baseline that is not today's, a full group.
+
+    What the flag's other rollout leaves behind is read after that has ended. `wait` for whoever may be ending it just
+    now: a look must not, since it may hold other rollouts that somebody who holds this one waits for.
+    """
+    other = await rollouts.exposed_on(session, row.flag, row.environment, lock=wait)
     state = await flag_states.find(session, row.flag, row.environment)
     if state.killed:
         return f"the flag {row.flag!r} is killed in {row.environment}; restore it first"
-    other = await rollouts.exposed_on(session, row.flag, row.environment, lock=True)
     if other is not None:
         return f"rollout {other.id} is {other.status} on this flag in {row.environment}; end it first"
     found = await documents.find(session, Flag, row.flag)
@@ -55,7 +59,8 @@ async def opened(session: Session, control: Control, row: RolloutRow, now: datet
 
 async def open_when_due(session: Session, control: Control, row: RolloutRow, now: datetime) -> Decision:
     """One look at a scheduled rollout: it starts when its time has come, it is approved, and nothing is in its way."""
-    blocked = await obstacle(session, row) if row.state.start_at is None or now >= row.state.start_at else None
+    due = row.state.start_at is None or now >= row.state.start_at
+    blocked = await obstacle(session, row, wait=False) if due else None
     state = msgspec.structs.replace(row.state, obstacle=blocked)
     reasons = start_reasons(row.document, state, now)
     if reasons:

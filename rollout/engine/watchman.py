@@ -97,7 +97,8 @@ class Watchman:
     async def _together(self, began: datetime, passed: set[str], most: int, claimed: list[str]) -> int:
         """Claim a few, or with `most` 0 wait for one that is held, and look until something is to be done; how many.
 
-        What was decided is committed at once, and those that were claimed and not looked at are still due.
+        What was recorded is committed at once, and those that were claimed and not looked at are still due. So it holds
+        one environment at most, and nobody who publishes several can be waiting for it while it waits for them.
         """
         now, looked = self._control.now(), 0
         decision: Decision | None = None
@@ -106,9 +107,10 @@ class Watchman:
             found, notes = await free, Notes()
             claimed += [each.row.id for each in found]
             for each in found:
+                before = (each.row.status, each.row.revision)
                 decision = await look(session, self._control, each, now, notes)
                 looked += 1
-                if decision.kind != "hold":
+                if before[0] == "scheduled" or before != (each.row.status, each.row.revision):
                     break
                 await asyncio.sleep(0)  # whoever waits for this process waits for one look at most
             await notes.write(session)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 
 from rollout.domain import transition
-from rollout.domain.plan import percentage_of
+from rollout.domain.plan import percentage_of, steps_of
 from rollout.domain.rollout import ALLOWED, ENDED, EXPOSED, Breach, State, percentage_now, refusal
 from rollout_client.evaluation.ruleset import Frozen
 from tests.core.domain.plans import at, rollout
@@ -103,3 +103,10 @@ def test_a_rollback_in_steps_goes_down_the_open_stages_and_leaves_harm_to_no_coh
     down = transition.step_back(plan, state, "at_4", at(30), ("harm", None, timedelta(minutes=5)))
     assert (percentage_now(plan, down), down.status, down.retreat_at) == (5, "paused", at(330))
     assert not transition.goes_in_steps(plan, down)
+
+
+def test_a_revision_keeps_the_stages_that_an_older_version_started_with() -> None:
+    state = msgspec.structs.replace(transition.start(PLAN, State(), "at_1", at(0)), steps=0)
+    fewer = msgspec.structs.replace(PLAN, stages=PLAN.stages[:-1])
+    assert transition.revise((PLAN, fewer), state, ("ann", at(1))).steps == steps_of(PLAN)
+    assert transition.revise((PLAN, fewer), State(), ("ann", at(1))).steps == 0

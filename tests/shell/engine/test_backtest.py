@@ -1,6 +1,7 @@
 """A backtest under the very same plan decides as it was recorded; under another one, as that plan says."""
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, Sl
 from rollout_client.evaluation.ruleset import Arm, RulesetMetric
 from rollout_client.increments import add, measure
 from tests.core.domain.plans import World, rollout
-from tests.shell.engine.lab import Lab, lab
+from tests.shell.engine.lab import EVE, Lab, lab
 from tests.shell.engine.test_random_walks import PLANS, SEEDS, step
 
 PAUSING = [{"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_breach": "pause"}]
@@ -99,6 +100,67 @@ async def test_the_same_plan_pauses_and_goes_on_when_people_let_it(sqlite_url: s
         assert [step for _, _, step, _ in recorded] == ["pause", "advance", "complete"]
         assert of(found.backtest) == recorded
         assert found.backtest.ended == "completed"
+
+
+async def test_the_same_plan_lapses_with_its_source_and_comes_back_with_it(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await service.start(lease="3m")
+        await drive(service, identifier, 0.02, batches=5)
+        for _ in range(9):
+            await service.report("error_rate", "timed out")
+            await service.pass_time(60)
+        await service.report("error_rate", None)
+        await service.pass_time(60)
+        await drive(service, identifier, 0.02)
+        found = await backtested(service, identifier)
+        recorded = await decisions(service, identifier)
+        assert [step for _, _, step, _ in recorded] == ["lapse", "advance", "complete"]
+        assert of(found.backtest) == recorded
+        assert found.backtest == found.recorded
+        free = msgspec.structs.replace((await service.row(identifier)).document, lease="none")
+        found = await backtested(service, identifier, free)
+        assert "lapse" not in [each.step for each in found.backtest.decisions]
+
+
+async def test_the_same_plan_starts_is_approved_and_is_waived_as_people_said(sqlite_url: str) -> None:
+    approval = {"role": "approver", "expires": "10m"}
+    stages = [
+        {"name": "canary", "percentage": 10, "min_duration": "20m", "min_units": 20, "approval": approval},
+        {"name": "half", "percentage": 50, "min_duration": "20m", "min_units": 20},
+    ]
+    async with lab(sqlite_url) as service:
+        at = (service.now + timedelta(minutes=5)).isoformat()
+        identifier = await service.draft(start_at=at, start_approval="required", stages=stages)
+        await service.act(identifier, "start")
+        await service.act(identifier, "approve", actor=EVE)
+        await service.pass_time(360)
+        await service.act(identifier, "approve", actor=EVE)
+        await service.act(identifier, "waive", "known", metric="error_rate", expires="24h")
+        await drive(service, identifier, 0.03, batches=30)
+        assert (await service.row(identifier)).state.stage == 0, "the approval has expired"
+        await service.act(identifier, "approve", actor=EVE)
+        await drive(service, identifier, 0.03, batches=40)
+        found = await backtested(service, identifier)
+        recorded = await decisions(service, identifier)
+        assert [step for _, _, step, _ in recorded][:1] == ["advance"]
+        assert of(found.backtest) == recorded
+        assert found.backtest == found.recorded
+        assert not [said for said in found.unknown if "is left out" in said and "sample ratio" not in said]
+
+
+async def test_the_same_observed_plan_would_have_done_the_same_and_an_enforced_one_does_it(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await service.start(mode="observe")
+        await drive(service, identifier, 0.02, batches=30)
+        await drive(service, identifier, 0.3, batches=30)
+        found = await backtested(service, identifier)
+        recorded = await decisions(service, identifier)
+        assert {step for _, _, step, _ in recorded} == {"observe"}
+        assert of(found.backtest) == recorded
+        assert found.backtest == found.recorded
+        enforced = msgspec.structs.replace((await service.row(identifier)).document, mode="enforce")
+        found = await backtested(service, identifier, enforced)
+        assert found.backtest.ended == "rolled_back"
 
 
 async def test_late_outcomes_and_frozen_thresholds_change_nothing_under_the_same_plan(sqlite_url: str) -> None:

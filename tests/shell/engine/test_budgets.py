@@ -121,3 +121,18 @@ async def test_a_level_that_was_too_high_is_measured_anew_after_a_resume(sqlite_
         assert (await service.row(identifier)).status == "running"
         await costs(service, identifier, 1000, 0.05)
         assert (await service.row(identifier)).status == "paused"
+
+
+async def test_a_new_day_is_seen_at_midnight_although_nothing_comes(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        identifier = await service.start(**WIDE, **guardrail(per_day=100), mode="observe")
+        await service.pass_time(12 * 3600 - 120, look_every=3600)
+        await failures(service, identifier, 101)
+        await service.pass_time(110, look_every=5)
+        latest = (await service.row(identifier)).latest
+        assert latest is not None
+        assert latest.decision.reasons[0].code == "budget"
+        await service.pass_time(15, look_every=5)
+        latest = (await service.row(identifier)).latest
+        assert latest is not None
+        assert latest.decision.reasons[0].code != "budget"

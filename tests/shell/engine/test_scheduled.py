@@ -1,12 +1,16 @@
 """A rollout that starts by itself: at its time, once it is approved, and when nothing is in its way."""
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from rollout.db import rollouts
 from rollout.engine import switch
 from rollout.errors import Conflict, Forbidden, Invalid
 from tests.shell.engine.lab import ANN, EVE, ONCALL, Lab, lab
+from tests.shell.engine.test_neighbours import FLAGS, more_flags
 
 
 async def tomorrow(service: Lab, **plan: object) -> str:
@@ -107,3 +111,47 @@ async def test_a_start_that_no_calendar_can_write_is_refused(sqlite_url: str, at
         with pytest.raises(Invalid) as refused:
             await service.draft(start_at=at)
         assert refused.value.problems[0][0] == "start_at"
+
+
+async def soon(service: Lab) -> str:
+    """A rollout that is due now, while nothing else is."""
+    identifier = await service.draft(start_at=(service.now + timedelta(minutes=2)).isoformat())
+    await service.act(identifier, "start")
+    await service.pass_time(118, look_every=59)
+    service.now += timedelta(seconds=3)
+    return identifier
+
+
+async def test_what_a_rollout_leaves_behind_is_read_after_it_has_ended(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab(postgres_url) as service:
+        running = await service.start()
+        identifier = await soon(service)
+        real = rollouts.exposed_on
+
+        async def it_ends_meanwhile(*arguments: Any, **named: Any) -> Any:
+            monkeypatch.undo()
+            await service.act(running, "complete", "by hand")
+            return await real(*arguments, **named)
+
+        monkeypatch.setattr(rollouts, "exposed_on", it_ends_meanwhile)
+        await service.watchman.round()
+        assert await service.steps(running) == ["start", "complete"]
+        [held] = (await service.status(identifier)).held
+        assert "gets 'v8' today" in held.message
+
+
+async def test_a_look_at_what_is_scheduled_waits_for_nobody_while_it_holds_others(postgres_url: str) -> None:
+    """A batch that speaks of both would wait for the one, and the look for the other: a deadlock."""
+    async with lab(postgres_url) as service:
+        await more_flags(service)
+        running, beside = await service.start(), await service.start(flag=FLAGS[0])
+        await soon(service)
+        await service.send(beside, 0.02, 0.02)
+        async with service.database.write() as session:
+            await rollouts.find(session, running, lock=True)
+            round_of_looks = asyncio.create_task(service.watchman.round())
+            await asyncio.sleep(0.5)
+            await rollouts.find(session, beside, lock=True)
+        await round_of_looks

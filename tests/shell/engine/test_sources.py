@@ -171,3 +171,26 @@ async def test_reports_and_batches_of_several_rollouts_at_one_moment_are_all_tak
         async with service.database.read() as session:
             found = await sources.failing(session, ["production"])
         assert found["production"]["error_rate"].times == 20
+
+
+async def test_a_recovery_that_is_committed_after_a_later_look_gives_the_exposure_back(database_url: str) -> None:
+    """Reports are committed without a rollout's lock: one may wait for its turn while looks go on."""
+    async with lab(database_url) as service:
+        identifier = await blind(service)
+        reported = service.now
+        await service.pass_time(5, look_every=5)
+        async with service.database.write() as session:
+            await sources.report(session, "production", "error_rate", None, reported)
+        await service.pass_time(10, look_every=5)
+        assert not (await service.row(identifier)).state.blind
+
+
+async def test_that_a_source_answers_still_ends_no_quiet(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        await service.report("error_rate", None)
+        identifier = await service.start(**guardrail())
+        await service.pass_time(120, look_every=5)
+        looked = (await service.row(identifier)).judged_at
+        await service.report("error_rate", None)
+        await service.pass_time(10, look_every=5)
+        assert (await service.row(identifier)).judged_at == looked

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from rollout.db import documents, flag_states, heartbeat, rollouts
+from rollout.domain.transition import lapse
 from rollout.engine import look as look_module
 from rollout.engine import switch
 from rollout.engine import watchman as watchman_module
@@ -119,6 +120,33 @@ async def test_a_look_that_fails_undoes_none_of_those_in_its_transaction(
         assert [row.tick for row in rows] == [1, 1, 0, 1, 1]
         assert rows[2].next_check_at == service.now + timedelta(seconds=2)
         assert [row.judged for row in rows] == [1, 1, 0, 1, 1]
+
+
+async def test_what_a_look_records_is_committed_before_the_next_look(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that publishes holds its environment: together with another's it could wait for whoever waits for it."""
+    async with lab(database_url) as service:
+        identifiers = await several(service, 4)
+        service.now += timedelta(minutes=20)
+        async with service.database.write() as session:
+            for identifier in identifiers:
+                row = await rollouts.find(session, identifier, lock=True)
+                assert row is not None
+                await rollouts.replace_state(session, row, lapse(row.state, service.now), service.now)
+        real = look_module.look
+        revisions: dict[str, int] = {}
+
+        async def noted(session: Any, control: Any, claimed: Any, now: Any, notes: Any) -> Any:
+            for identifier, revision in revisions.items():
+                assert (await service.row(identifier)).revision == revision
+            decision = await real(session, control, claimed, now, notes)
+            revisions[claimed.row.id] = claimed.row.revision
+            return decision
+
+        monkeypatch.setattr(watchman_module, "look", noted)
+        assert await service.watchman.round() == 4
+        assert [await service.steps(identifier) for identifier in identifiers] == [["start", "regain"]] * 4
 
 
 async def test_a_round_looks_at_all_that_is_due_whatever_it_decides_about_some(database_url: str) -> None:
