@@ -16,7 +16,7 @@ from rollout.api.service import Service
 from rollout.db import documents as stored
 from rollout.db import environments, flag_states
 from rollout.db.world import World
-from rollout.domain.document import Document, Problem
+from rollout.domain.document import Document, Problem, Why
 from rollout.domain.flag import Flag, FlagState, TargetingRule, changed_variants, flag_problems
 from rollout.engine import switch
 from rollout.errors import NotFound
@@ -27,7 +27,7 @@ class Switch(Document, frozen=True, kw_only=True):
     """Where to kill or restore a flag, and why."""
 
     environment: str
-    reason: str = ""
+    reason: Why = ""
 
 
 class FlagStatus(msgspec.Struct, frozen=True, kw_only=True):

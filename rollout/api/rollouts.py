@@ -23,7 +23,7 @@ from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain.concurrent import Concurrent
 from rollout.domain.decision import Outcome
-from rollout.domain.document import Document
+from rollout.domain.document import Document, Why
 from rollout.domain.estimates import Audience, Estimates, estimates_of
 from rollout.domain.flag import FlagState
 from rollout.domain.judge import harm_level
@@ -59,7 +59,7 @@ class ActRequest(Document, frozen=True, kw_only=True):
     A waiver also names its `metric`, for how long it stands (`expires`: '24h'), and the `stage` (the present one).
     """
 
-    reason: str = ""
+    reason: Why = ""
     revision: int | None = None
     metric: str | None = None
     stage: str | None = None
@@ -70,7 +70,7 @@ class Revision(Document, frozen=True, kw_only=True):
     """The next version of a rollout's document, why, and the revision that it was made from."""
 
     document: RolloutDocument
-    reason: str = ""
+    reason: Why = ""
     revision: int | None = None
 
 

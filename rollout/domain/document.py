@@ -3,12 +3,14 @@
 import hashlib
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", re.ASCII)
 LONGEST_DURATION = timedelta(days=3660)
+Why = Annotated[str, msgspec.Meta(max_length=2000)]
+"""A person's reason. Some stay with a rollout, and each of its looks is recorded with them."""
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d|w)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 

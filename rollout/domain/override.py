@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from rollout.domain.document import Document, Problem, duration
+from rollout.domain.document import Document, Problem, Why, duration
 from rollout.domain.flag import Flag
 
 LONGEST = timedelta(days=90)
@@ -22,7 +22,7 @@ class OverrideRequest(Document, frozen=True, kw_only=True):
     """What a person asks for. `expires`: a duration from now ("24h") or a moment ("2026-03-02T12:00:00Z")."""
 
     variant: str
-    reason: str
+    reason: Why
     expires: str
 
 

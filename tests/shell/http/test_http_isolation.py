@@ -1,6 +1,6 @@
 """What a key bound to one environment can see and do to what environments share."""
 
-from tests.shell.http.server import FLAG, Site
+from tests.shell.http.server import FLAG, ROLLOUT, Site
 
 OVERRIDES = {"production": {"overrides": {"ann": "v8"}}, "staging": {"overrides": {"bob": "v8"}}}
 
@@ -66,3 +66,19 @@ def test_numbers_and_texts_no_column_can_hold_are_refused_not_broken(each_site: 
     killed = http.post("/api/v1/flags/answer/kill", json={"environment": "production", "reason": "a\0b"})
     assert killed.status_code in {200, 400}
     assert http.get("/api/v1/rollouts?flag=a%00b").status_code in {200, 400}
+
+
+def test_a_reason_is_no_book(site: Site) -> None:
+    """Some stay with a rollout, and each of its looks is recorded with them."""
+    site.populate()
+    rollout = site.draft()
+    said = {"reason": "a" * 2001}
+    override = {**said, "variant": "v8", "expires": "1h"}
+    answers = [
+        site.http.post(f"/api/v1/rollouts/{rollout}/actions/start", json=said),
+        site.http.put(f"/api/v1/rollouts/{rollout}", json={**said, "document": ROLLOUT}),
+        site.http.post("/api/v1/flags/answer/kill", json={**said, "environment": "production"}),
+        site.http.put("/api/v1/flags/answer/overrides/production/ann", json=override),
+    ]
+    assert [(answer.status_code, answer.json()["path"]) for answer in answers] == [(422, "reason")] * 4
+    site.act(rollout, "start", reason="a" * 2000)
