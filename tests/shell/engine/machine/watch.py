@@ -1,0 +1,161 @@
+"""After every step: what was committed is read, told to the stories, held to the laws, and compared with what every
+connected and every disconnected application is served.
+"""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from rollout_client.evaluation.context import Context
+from tests.shell.engine.machine import laws, records
+from tests.shell.engine.machine.documents import ENVIRONMENTS, FLAGS
+from tests.shell.engine.machine.ground import Ground
+from tests.shell.engine.machine.people import person
+from tests.shell.engine.machine.readers import Reader
+from tests.shell.engine.machine.records import Audited, Flags, Json, Record, Step
+from tests.shell.engine.machine.story import ENDED, EXPOSED, Serving, Story
+
+UNITS = ["ann", "bob", "cay", *(f"u{number}" for number in range(12))]
+CONTEXTS = [(unit, False, Context(unit)) for unit in UNITS] + [("u0", True, Context("u0", plan="vip"))]
+NEAR = 0.01
+"""Seconds around the end of a lease in which either answer is right: ages travel in whole milliseconds."""
+
+
+class Watch:
+    """Everything that the machine has seen of one example."""
+
+    def __init__(self, ground: Ground, seen: Counter[str]) -> None:
+        self.seen = seen
+        self.ground, self.rows = ground, ground.store.rows
+        self.stories: dict[str, Story] = {}
+        self.last: dict[str, Record] = {}
+        self.flags = records.flags(self.rows)
+        self.audit = max((row.id for row in records.audited(self.rows, 0)), default=0)
+        self.vouched = records.vouched(self.rows)
+        self.tags = records.environments(self.rows)
+        self.readers = [Reader(environment, ground.clock) for environment in ENVIRONMENTS for _ in range(2)]
+        self.held: dict[Reader, dict[str, Serving]] = {}
+        self.heard: dict[Reader, float] = {}
+
+    def look(self) -> None:
+        """Hold what was committed since the last look to every law."""
+        found, before = records.rollouts(self.rows), self.flags
+        self.flags = records.flags(self.rows)
+        audited = records.audited(self.rows, self.audit)
+        self.audit = max((row.id for row in audited), default=self.audit)
+        for record in found.values():
+            if self.last.get(record.id) != record:
+                self._tell(record, audited, before)
+        assert set(self.last) <= set(found), "a rollout is gone"
+        self.last = found
+        self._publishing()
+        self._vouching(found)
+
+    def _tell(self, record: Record, audited: list[Audited], before: Flags) -> None:
+        story = self.stories.get(record.id)
+        if story is None:
+            story = self.stories[record.id] = Story(record, records.document(self.rows, record.id))
+        last = self.last.get(record.id)
+        if last is not None and last.status in ENDED:
+            assert record == last, f"{record.id} has ended and changes still"
+        steps = records.steps(self.rows, record.id, story.seq) if record.revision != story.revision else []
+        looks = records.looks(self.rows, record.id, story.tick) if record.tick != story.tick else []
+        place = (story.flag, story.environment)
+        killed = any(states.get(place, (None, False))[1] for states in (before.states, self.flags.states))
+        context = laws.Context({look.tick: look for look in looks}, audited, killed)
+        for look in looks:
+            decision = look.outcome["decision"]
+            self.seen[f"{decision['kind']} {decision['reasons'][0]['code']}"] += 1
+        for step in steps:
+            laws.obey(story, step, context)
+            laws.match_served(story, step, self._ruleset)
+            story.take(step)
+            self.seen[f"{step.change['step']} by {'a person' if person(step.change['actor']) else 'the engine'}"] += 1
+        resumed = any(each.change["step"] == "resume" and person(each.change["actor"]) for each in steps)
+        laws.was_carried_out(story, looks, steps)
+        laws.stay_latched(story, record, resumed)
+        laws.agree(story, record)
+        self._release(record, story, steps)
+        story.tick, story.revision, story.state = record.tick, record.revision, record.state
+        story.epoch, story.breach, story.withheld = (record.state[name] for name in ("epoch", "breach", "withheld"))
+
+    def _release(self, record: Record, story: Story, steps: list[Step]) -> None:
+        """What ended now is what everyone gets: the candidate if it completed, its baseline if it was rolled back."""
+        if steps and record.status in ("completed", "rolled_back"):
+            released = story.plan.candidate if record.status == "completed" else story.plan.baseline
+            assert self.flags.states[(story.flag, story.environment)][0] == released
+
+    def _ruleset(self, environment: str, revision: int) -> Json:
+        return records.ruleset(self.rows, environment, revision)
+
+    def _publishing(self) -> None:
+        """Numbers of rulesets only grow, and a number keeps its edition."""
+        tags = records.environments(self.rows)
+        for environment, tag in tags.items():
+            number, former = (int(each.partition(".")[0]) for each in (tag, self.tags[environment]))
+            assert number > former or tag == self.tags[environment], f"{self.tags[environment]} became {tag}"
+        self.tags = tags
+
+    def _vouching(self, found: dict[str, Record]) -> None:
+        vouched = records.vouched(self.rows)
+        if vouched == self.vouched or vouched is None:
+            return
+        self.vouched = vouched
+        now = datetime.fromtimestamp(vouched / 1000, UTC)
+        for record in found.values():
+            laws.may_be_vouched_for(record, self.stories[record.id], now)
+
+    # --------------------------------------------------------------------------------------- applications
+    def serving(self, environment: str) -> dict[str, Serving]:
+        """What every flag must answer in an environment now."""
+        exposed = {
+            story.flag: story
+            for story in self.stories.values()
+            if story.environment == environment and story.status in EXPOSED
+        }
+        return {flag: Serving(flag, environment, self.flags, exposed.get(flag)) for flag in FLAGS}
+
+    def follow(self, reader: Reader, hub: object) -> None:
+        """A connected application hears the newest of a process."""
+        reader.follow(hub)  # type: ignore[arg-type]
+        assert reader.tag == self.tags[reader.environment], "a process serves another ruleset than is published"
+        self.held[reader] = self.serving(reader.environment)
+        if self.vouched is not None:
+            age = max(0.0, self.ground.clock.now.timestamp() - self.vouched / 1000)
+            heard = self.ground.clock.monotonic - age
+            self.heard[reader] = max(heard, self.heard.get(reader, heard))
+
+    def compare(self, reader: Reader) -> None:
+        """Every answer is that of the ruleset which the application holds, as long as somebody vouches for it."""
+        age = self.ground.clock.monotonic - self.heard[reader]
+        for flag, serving in self.held[reader].items():
+            near = serving.story is not None and serving.lease is not None and abs(age - serving.lease) < NEAR
+            if near:
+                continue
+            lapsed = serving.admits_lapse(age)
+            for unit, vip, context in CONTEXTS:
+                answer = reader.ask(flag, context)
+                wanted = serving.answer(unit, vip=vip, lapsed=lapsed)
+                assert (answer.variant, answer.attempt) == wanted, (
+                    f"{unit} gets {answer} of {flag} in {reader.environment}, expected {wanted}; "
+                    f"vouched for {age} s ago, killed {serving.killed}"
+                )
+                self.seen["killed" if serving.killed else "lapsed" if lapsed else "served"] += 1
+                if serving.killed:
+                    assert answer.reason == "DISABLED"
+                elif lapsed and answer.reason not in ("TARGETING_MATCH", "STATIC"):
+                    assert answer.reason == "STALE" or answer.rollout is None, answer
+
+    def conclude(self) -> None:
+        """What holds for a whole example: one exposed rollout for each place, no gap in what was published, and every
+        request that was stored counted once.
+        """
+        exposed = [record.exclusive for record in self.last.values() if record.exclusive is not None]
+        assert len(exposed) == len(set(exposed))
+        for environment in ENVIRONMENTS:
+            query = f"SELECT revision FROM rulesets WHERE environment = '{environment}' ORDER BY revision"
+            numbers = [number for (number,) in self.rows(query)]
+            assert numbers == list(range(1, len(numbers) + 1)), "a revision is missing"
+        counted = records.requests(self.rows)
+        for story in self.stories.values():
+            for attempt, sent in story.sent.items():
+                assert counted[attempt] == sent, f"{attempt} was sent {sent} requests, {counted[attempt]} are kept"
