@@ -16,9 +16,11 @@ from rollout_client.increments import measure
 Arms = dict[Arm, ArmIncrement]
 RATES = {"good": 0.02, "same": 0.1, "worse": 0.2, "awful": 0.7}
 """How often something bad happens to the candidate; to the baseline it is 0.1."""
-UNITS = 6000
-_ENTRIES = [sketch_entry(f"someone-{number}") for number in range(UNITS)]
-_CELLS = np.array([cell(f"someone-{number}") for number in range(UNITS)])
+_CELLS_USED = 64
+_NAMES = [name for name in (f"someone-{number}" for number in range(20_000)) if cell(name) < _CELLS_USED]
+"""Units of a quarter of the cells: a batch of many is then not much longer than one of few."""
+_ENTRIES = [sketch_entry(name) for name in _NAMES]
+_CELLS = np.array([cell(name) for name in _NAMES])
 
 
 class Traffic(NamedTuple):
@@ -53,12 +55,12 @@ def arms_of(
 ) -> tuple[Arms, set[int]]:
     """The increments of both arms under a percentage, and the units that the candidate arm names."""
     rng = np.random.default_rng(seen.seed)
-    chosen = rng.permutation(UNITS)[: seen.units]
+    chosen = rng.permutation(len(_NAMES))[: seen.units]
     many = round(seen.units * percentage / 100)
     of = {"candidate": chosen[:many], "baseline": chosen[many:]}
     made: Arms = {}
     for arm in seen.arms:
-        first = np.bincount(_CELLS[of[arm]], minlength=256)
+        first = np.bincount(_CELLS[of[arm]], minlength=_CELLS_USED)
         units = {place: count for place, count in enumerate(first.tolist()) if count}
         counts = {place: count * seen.per_unit for place, count in units.items()}
         slot = SlotIncrement(exposures=counts, first_exposures=units, started=counts)

@@ -77,8 +77,7 @@ class Machine(RuleBasedStateMachine):
         self.looks_fail[0] = 0
         self.sent: list[Sent] = []
         self.batches = 0
-        self.followed: dict[Process, object] = {}
-        self.watch = Watch(self.ground, self.seen)
+        self.watch = Watch(self.ground, lambda hub: self.run(hub.refresh()), self.seen)
         self.done(self.a, self.a.watchman.round())
         self.watch.look()
 
@@ -262,8 +261,7 @@ class Machine(RuleBasedStateMachine):
         for reader in self.watch.readers:
             process = self.a if reader.environment == ENVIRONMENTS[0] else self.b
             if reader.connected or reader not in self.watch.held:
-                self._follow(process, reader.environment)
-                self.watch.follow(reader, process.control.hub)
+                self.watch.follow(reader, process)
             self.watch.compare(reader)
 
     def teardown(self) -> None:
@@ -317,13 +315,6 @@ class Machine(RuleBasedStateMachine):
         handler = flag_routes.kill_flag if kill else flag_routes.restore_flag
         data = flag_routes.Switch(environment=environment, reason="drill")
         return ask(handler, name, self.a.control, key=flag, data=data)
-
-    def _follow(self, process: Process, environment: str) -> None:
-        """The hub of a process reads what was committed, as it does twice a second."""
-        newest, vouched = process.control.hub.newest(environment), (self.watch.vouched, self.clock.monotonic)
-        if newest is None or newest.tag != self.watch.tags[environment] or vouched != self.followed.get(process):
-            self.run(process.control.hub.refresh())
-            self.followed[process] = vouched
 
     def _send(self, story: Story, attempt: dict[str, Any], seen: Traffic) -> None:
         self._post(self._batch(story, attempt, seen))

@@ -4,6 +4,7 @@ It takes nothing of the product's state but what it compares with it.
 """
 
 from datetime import datetime
+
 import msgspec
 
 from rollout.domain.document import duration

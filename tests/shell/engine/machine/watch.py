@@ -3,12 +3,14 @@ connected and every disconnected application is served.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
+from rollout.delivery.hub import Hub
 from rollout_client.evaluation.context import Context
 from tests.shell.engine.machine import laws, records
 from tests.shell.engine.machine.documents import ENVIRONMENTS, FLAGS
-from tests.shell.engine.machine.ground import Ground
+from tests.shell.engine.machine.ground import Ground, Process
 from tests.shell.engine.machine.people import person
 from tests.shell.engine.machine.readers import Reader
 from tests.shell.engine.machine.records import Audited, Flags, Json, Record, Step
@@ -23,8 +25,8 @@ NEAR = 0.01
 class Watch:
     """Everything that the machine has seen of one example."""
 
-    def __init__(self, ground: Ground, seen: Counter[str]) -> None:
-        self.seen = seen
+    def __init__(self, ground: Ground, refresh: Callable[[Hub], None], seen: Counter[str]) -> None:
+        self.refresh, self.seen = refresh, seen
         self.ground, self.rows = ground, ground.store.rows
         self.stories: dict[str, Story] = {}
         self.last: dict[str, Record] = {}
@@ -35,13 +37,16 @@ class Watch:
         self.readers = [Reader(environment, ground.clock) for environment in ENVIRONMENTS for _ in range(2)]
         self.held: dict[Reader, dict[str, Serving]] = {}
         self.heard: dict[Reader, float] = {}
+        self.known: dict[Process, tuple[int, float]] = {}
+        """Which beat of the engine a process has read, and when that was in monotonic seconds."""
 
     def look(self) -> None:
         """Hold what was committed since the last look to every law."""
         found, before = records.rollouts(self.rows), self.flags
-        self.flags = records.flags(self.rows)
         audited = records.audited(self.rows, self.audit)
         self.audit = max((row.id for row in audited), default=self.audit)
+        if audited or found != self.last:  # nothing else changes what is served
+            self.flags = records.flags(self.rows)
         for record in found.values():
             if self.last.get(record.id) != record:
                 self._tell(record, audited, before)
@@ -114,15 +119,18 @@ class Watch:
         }
         return {flag: Serving(flag, environment, self.flags, exposed.get(flag)) for flag in FLAGS}
 
-    def follow(self, reader: Reader, hub: object) -> None:
-        """A connected application hears the newest of a process."""
-        reader.follow(hub)  # type: ignore[arg-type]
+    def follow(self, reader: Reader, process: Process) -> None:
+        """A connected application hears the newest of a process, which reads the database about twice a second."""
+        newest, known = process.control.hub.newest(reader.environment), self.known.get(process)
+        if newest is None or newest.tag != self.tags[reader.environment] or known is None or known[0] != self.vouched:
+            self.refresh(process.control.hub)
+            assert self.vouched is not None
+            age = max(0.0, self.ground.clock.now.timestamp() - self.vouched / 1000)
+            known = self.known[process] = (self.vouched, self.ground.clock.monotonic - age)
+        reader.follow(process.control.hub)
         assert reader.tag == self.tags[reader.environment], "a process serves another ruleset than is published"
         self.held[reader] = self.serving(reader.environment)
-        if self.vouched is not None:
-            age = max(0.0, self.ground.clock.now.timestamp() - self.vouched / 1000)
-            heard = self.ground.clock.monotonic - age
-            self.heard[reader] = max(heard, self.heard.get(reader, heard))
+        self.heard[reader] = max(known[1], self.heard.get(reader, known[1]))
 
     def compare(self, reader: Reader) -> None:
         """Every answer is that of the ruleset which the application holds, as long as somebody vouches for it."""
