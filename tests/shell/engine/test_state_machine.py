@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ HAPPENED = {
     *(f"{step} by a person" for step in BY_PEOPLE),
     "pause breach", "pause killed", "pause missing", "roll_back breach", "hold min_units", "hold srm", "hold ceiling",
     "hold awaiting_approval", "hold undecided", "hold baking", "Crash", "OperationalError", "Conflict", "Forbidden",
-    "Invalid", "served", "killed", "lapsed",
+    "Invalid", "served", "killed", "lapsed", "concluded",
 }  # fmt: skip
 """What 10,000 steps must have brought about: a machine in which nothing happens holds every law."""
 
@@ -66,6 +67,7 @@ def machine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type
     monkeypatch.setattr(watchman, "look", look)
     monkeypatch.setattr(Machine, "ground", ground, raising=False)
     monkeypatch.setattr(Machine, "steps_taken", 0)
+    monkeypatch.setattr(Machine, "seen", Counter())
     structlog.configure(processors=[drop])
     with asyncio.Runner() as runner:
         monkeypatch.setattr(Machine, "runner", runner, raising=False)

@@ -4,7 +4,7 @@ processes of the service that die and start again.
 
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -38,6 +38,10 @@ class Clock:
     """The time of day, which may jump back a little, and the monotonic time (seconds), which does not."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Go to the first moment."""
         self.now, self.monotonic = START, 0.0
 
     def move(self, seconds: float) -> None:
@@ -150,7 +154,7 @@ class Ground:
         await self.close()
         self.store.renew()
         self.faults.disarm()
-        self.clock.__init__()  # type: ignore[misc] # the one that `heartbeat` was given
+        self.clock.begin()
         ids = count(1)
         made = [Process(each, self.clock, lambda prefix: f"{prefix}_{next(ids):04}") for each in self._databases]
         for process in made:
@@ -220,6 +224,3 @@ class PostgresStore:
     def close(self) -> None:
         """Let the connection go."""
         self._connection.close()
-
-
-Run = Callable[[Awaitable[Any]], Any]
