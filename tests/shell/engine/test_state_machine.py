@@ -35,7 +35,7 @@ BY_PEOPLE = ("start", "advance", "approve", "pause", "resume", "roll_back", "can
 HAPPENED = {
     *(f"{step} by the engine" for step in BY_ENGINE),
     *(f"{step} by a person" for step in BY_PEOPLE),
-    "pause breach", "pause killed", "pause missing", "roll_back breach", "hold min_units", "hold srm", "hold ceiling",
+    "pause breach", "roll_back breach", "hold min_units", "hold srm",
     "hold awaiting_approval", "hold undecided", "hold baking", "Crash", "OperationalError", "Conflict", "Forbidden",
     "Invalid", "served", "killed", "lapsed", "concluded",
 }  # fmt: skip

@@ -69,7 +69,7 @@ class Watch:
         context = laws.Context({look.tick: look for look in looks}, audited, killed)
         for look in looks:
             decision = look.outcome["decision"]
-            self.seen[f"{decision['kind']} {decision['reasons'][0]['code']}"] += 1
+            self.seen.update(f"{decision['kind']} {reason['code']}" for reason in decision["reasons"])
         for step in steps:
             laws.obey(story, step, context)
             laws.match_served(story, step, self._ruleset)
