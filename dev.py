@@ -257,6 +257,12 @@ def bench(args: list[str]) -> int:
     become("python", "-m", f"benches.{args[0]}", *args[1:])
 
 
+def chaos(args: list[str]) -> int:
+    """Kill processes and the database under running rollouts, and count what was lost."""
+    os.chdir(ROOT)
+    become("python", "-m", "tests.chaos", *args)
+
+
 def lock(args: list[str]) -> int:
     """Resolve the requirements again; `--upgrade` takes newer versions."""
     os.chdir(ROOT)
@@ -356,6 +362,7 @@ COMMANDS = {
     "check": Command(check, "check"),
     "serve": Command(serve, "serve [ARGUMENTS]"),
     "bench": Command(bench, "bench [NAME] [--json] [--quick]"),
+    "chaos": Command(chaos, "chaos [--seconds SECONDS] [--json]"),
     "lock": Command(lock, "lock [--upgrade]"),
 }
 

@@ -3,7 +3,8 @@
 Measured on the real domain code (`rollout.domain.gather` and `judge`) with synthetic traffic: three guardrails (errors,
 latency as a distribution, cost as a mean), four stages, 200 requests a minute of as many users, so that nearly every
 request has a cluster cell of its own. Simulated rollouts are of the same three guardrails and stages, without a
-difference. Time is the process's own, so that neighbours do not count.
+difference; forecasts are of the demonstration's plan at a thousand requests a minute, without and with three
+regressions from each of its three stages on. Time is the process's own, so that neighbours do not count.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from benches._stats.figures import Row
+from rollout import demo
+from rollout.cli.files import read_all
 from rollout.domain.evidence import Evidence, Increments
+from rollout.domain.expectation import Expectation, ExpectedMetric, Regression
+from rollout.domain.forecast import forecast
 from rollout.domain.gather import Round, gather
 from rollout.domain.judge import Judgement, Look, judge
 from rollout.domain.metric import Metric
@@ -52,6 +58,8 @@ PLAN = RolloutDocument(
     ),
 )
 WATCHED = watches(PLAN, METRICS)
+PLANS = Path(demo.__file__).parent / "plans"
+REGRESSIONS = (("answer_correct", 0.7), ("error_rate", 2.0), ("error_rate", 6.0))
 
 
 class Judge:
@@ -111,7 +119,13 @@ def traffic(
 def rows(quick: bool) -> list[Row]:
     """One row per claim."""
     print("\n== speed\nThree guardrails, four stages, the judge's own process time.", flush=True)
-    return [*_ticks(12 if quick else 60), _replay(2_000 if quick else 100_000), *_stored(quick), _simulated(quick)]
+    return [
+        *_ticks(12 if quick else 60),
+        _replay(2_000 if quick else 100_000),
+        *_stored(quick),
+        _simulated(quick),
+        *_forecast(quick),
+    ]
 
 
 def _ticks(per_stage: int) -> Iterator[Row]:
@@ -184,3 +198,30 @@ def _simulated(quick: bool) -> Row:
     assert outcomes.completed.any()  # they are whole rollouts
     target = 5.0 * replications / ROLLOUTS
     return Row(f"{replications:,} simulated rollouts of 3 guardrails", minutes, "min", target, minutes <= target)
+
+
+def _forecast(quick: bool) -> Iterator[Row]:
+    """Seconds of a forecast of the demonstration's plan: ten fates, a thousand rollouts each."""
+    documents = read_all([PLANS / "better.yaml", PLANS / "shared.yaml"])
+    metrics = {each.key: each for each in documents if isinstance(each, Metric)}
+    plan = next(each for each in documents if isinstance(each, RolloutDocument))
+    runs = 100 if quick else 1_000
+    for units, how in ((None, "each of a unit of its own"), (20_000, "of 20,000 units that come back")):
+        sticky = 0.0 if units is None else 0.1
+        expected = Expectation(
+            requests_per_minute=1_000.0,
+            units=units,
+            metrics={
+                "answer_correct": ExpectedMetric(rate=0.347, stickiness=sticky),
+                "error_rate": ExpectedMetric(rate=0.01, stickiness=sticky),
+            },
+            regressions=tuple(Regression(metric=metric, times=times) for metric, times in REGRESSIONS),
+            runs=runs,
+            horizon="1d",
+        )
+        began = time.process_time()
+        found = forecast(plan, metrics, expected)
+        spent = time.process_time() - began
+        assert found.fates[0].completed > 0.9  # they are whole rollouts
+        name = f"{runs * len(found.fates):,} forecast rollouts of the demonstration's plan, requests {how}"
+        yield Row(name, spent, "s", 10.0, spent <= 10.0)

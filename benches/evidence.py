@@ -27,9 +27,9 @@ from rollout.domain.environment import Environment
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
 from rollout.domain.plan import Guardrail, MaxRegression, RolloutDocument, Stage
-from rollout.engine import commands
-from rollout.engine.commands import Act, Actor
+from rollout.engine import commands, drafting
 from rollout.engine.control import Control
+from rollout.engine.rights import Act, Actor
 from rollout.ingest.accept import accept
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import compile_ruleset, evaluate
@@ -132,7 +132,7 @@ async def _started(database: Database) -> tuple[Control, str]:
         stages=(Stage(name="half", percentage=50),),
         guardrails=(Guardrail(metric="error_rate", max_regression=MaxRegression(absolute=0.02)),),
     )  # fmt: skip
-    identifier = await commands.create(control, document, "bench")
+    identifier = await drafting.create(control, document, "bench")
     await commands.act(control, identifier, Act(action="start"), Actor(name="bench", may_operate=True))
     newest = control.hub.newest("production")
     assert newest is not None

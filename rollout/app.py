@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -18,15 +19,18 @@ from rollout.api.keyring import Keyring
 from rollout.api.keys import make
 from rollout.api.limits import Limiter, Rates
 from rollout.api.problems import HANDLERS
-from rollout.api.routes import openapi, routes
+from rollout.api.routes import openapi, probes, routes
 from rollout.api.service import Service
 from rollout.db import keys
 from rollout.db.keys import Key
 from rollout.db.migrate import migrate
+from rollout.db.outage import passing
 from rollout.db.session import Database, Duplicate
 from rollout.delivery.hub import Hub
+from rollout.engine.aside import Aside
 from rollout.engine.clock import Clock
 from rollout.engine.control import Control
+from rollout.engine.hints import Hints
 from rollout.errors import RolloutError
 from rollout.settings import Settings
 from rollout.telemetry import places
@@ -34,6 +38,26 @@ from rollout.telemetry import places
 FOLLOW_SECONDS = 1.0
 """How often a process looks for rulesets that another one published, and for the engine's age."""
 _log = structlog.get_logger("rollout.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What this process runs beside answering: the clock unless its role is `api`, and the hints of others."""
+
+    clock: Clock | None
+    hints: Hints
+
+    async def start(self) -> None:
+        """Begin."""
+        await self.hints.start()
+        if self.clock is not None:
+            await self.clock.start()
+
+    async def stop(self) -> None:
+        """End; a round in flight is finished."""
+        await self.hints.stop()
+        if self.clock is not None:
+            await self.clock.stop()
 
 
 class InUse(RolloutError):
@@ -45,15 +69,24 @@ class Unreachable(RolloutError):
 
 
 def create_app(settings: Settings) -> Litestar:
-    """The whole service. No I/O happens before its lifespan begins."""
-    database = Database(settings.database_url)
+    """The whole service. No I/O happens before its lifespan begins.
+
+    Raises:
+        Unreachable: the database's address cannot be read.
+    """
+    try:
+        database = Database(settings.database_url)
+    except ValueError as error:
+        raise Unreachable(f"ROLLOUT_DATABASE_URL is no address of a database: {error}") from None
     control = Control(database, Hub(database))
-    clock = Clock(control, tick=settings.tick_seconds) if settings.role == "all" else None
+    clock = Clock(control, tick=settings.tick_seconds) if settings.role != "api" else None
+    hints = Hints(control, clock.nudge) if clock is not None else Hints(control)
     keyring = Keyring(database)
     service = Service(
         control=control,
         keyring=keyring,
-        nudge=clock.nudge if clock is not None else lambda: None,
+        aside=Aside(),
+        nudge=clock.nudge if clock is not None else hints.due,
         most_decompressed=settings.max_decompressed_bytes,
         heartbeat=settings.heartbeat_seconds,
         stream_life=settings.stream_seconds,
@@ -69,46 +102,42 @@ def create_app(settings: Settings) -> Litestar:
     async def provided() -> Service:
         return service
 
+    worker = settings.role == "worker"
     app = Litestar(
-        routes(open_metrics=settings.open_metrics),
+        probes(settings.open_metrics) if worker else routes(settings.open_metrics),
         dependencies={"service": Provide(provided), "caller": Provide(caller_of)},
         exception_handlers=HANDLERS,
-        lifespan=[lambda _: running(service, clock, settings)],
+        lifespan=[lambda _: running(service, Engine(clock, hints), settings)],
         logging_config=None,
         middleware=[AccessLog(), Gatekeeper(keyring, limiter)],
-        openapi_config=openapi(),
+        openapi_config=None if worker else openapi(),
         request_class=StrictRequest,
         request_max_body_size=settings.max_body_bytes,
     )
-    app.state.hub = control.hub
+    app.state.hub, app.state.aside = control.hub, service.aside
     return app
 
 
 @contextlib.asynccontextmanager
-async def running(service: Service, clock: Clock | None, settings: Settings) -> AsyncIterator[None]:
+async def running(service: Service, engine: Engine, settings: Settings) -> AsyncIterator[None]:
     """From an opened, migrated database to a closed one; whatever fails in between, nothing stays open."""
     control = service.control
     with alone(control.database):
         following: asyncio.Task[None] | None = None
         try:
-            await reach(control.database)
-            await migrate(control.database)
-            preset = settings.admin_key
-            await first_key(control, preset.get_secret_value() if preset is not None else None)
-            await control.hub.refresh()
+            await prepare(control, settings)
             following = asyncio.create_task(follow(control.hub), name="rollout-follow")
-            if clock is not None:
-                await clock.start()
+            await engine.start()
             yield
         finally:
             try:
                 await control.hub.close()
-                if clock is not None:
-                    await clock.stop()
+                await engine.stop()
                 if following is not None:
                     following.cancel()
                     await asyncio.gather(following, return_exceptions=True)
             finally:
+                await service.aside.close()
                 await control.database.close()
 
 
@@ -136,6 +165,24 @@ def alone(database: Database) -> Iterator[None]:
                 "database of its own or PostgreSQL (ROLLOUT_DATABASE_URL)"
             ) from None
         yield
+
+
+async def prepare(control: Control, settings: Settings) -> None:
+    """Migrate the database, see to the first key, and read what is served.
+
+    Raises:
+        Unreachable: there is no database, or it was lost meanwhile.
+    """
+    await reach(control.database)
+    preset = settings.admin_key
+    try:
+        await migrate(control.database)
+        await first_key(control, preset.get_secret_value() if preset is not None else None)
+        await control.hub.refresh()
+    except Exception as error:
+        if passing(error):
+            raise Unreachable("the database was lost while this process started; start it again") from error
+        raise
 
 
 async def reach(database: Database) -> None:

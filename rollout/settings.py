@@ -17,7 +17,9 @@ class Settings(BaseSettings):
     )
 
     database_url: str = "sqlite:///rampline.db"
-    """Where everything is kept: `sqlite:///FILE` (one process) or `postgresql://USER@HOST/NAME` (any number)."""
+    """Where everything is kept: `sqlite:///FILE` (one process) or `postgresql://USER@HOST/NAME` (any number).
+
+    Several servers, `postgresql://USER@HOST:PORT,HOST:PORT/NAME`, are tried in turn for the one that takes writes."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Loopback unless told otherwise; put TLS in front before listening elsewhere."""
@@ -25,8 +27,10 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65_535)
     """Port to listen on; 0 takes a free one and prints it."""
 
-    role: Literal["all", "api"] = "all"
-    """`all` runs the engine in this process too; `api` only answers requests, and another process runs the engine."""
+    role: Literal["all", "api", "worker"] = "all"
+    """`api` answers requests, `worker` runs the engine and answers only `/health` and `/metrics`, `all` does both.
+
+    Any number of each can share a PostgreSQL; without one of `all` or `worker` nothing is decided and leases lapse."""
 
     tick_seconds: float = Field(1.0, gt=0)
     """How often the engine looks at what is due, besides looking soon after every accepted batch (seconds)."""

@@ -27,7 +27,29 @@ STREAMS = Gauge("rampline_streams", "Streams that are open in this process.", re
 BATCHES = Counter("rampline_batches", "Batches of evidence, by outcome.", ("outcome",), registry=REGISTRY)
 ALERTS = Counter("rampline_client_alerts", "Alerts that clients sent, by kind.", ("kind",), registry=REGISTRY)
 DECISIONS = Counter(
-    "rampline_decisions", "Decisions the engine carried out in this process, by kind.", ("kind",), registry=REGISTRY
+    "rampline_decisions",
+    "Decisions the engine carried out in this process, by kind and first reason.",
+    ("kind", "reason"),
+    registry=REGISTRY,
+)
+HOLDS = Counter(
+    "rampline_hold_seconds",
+    "Time that looks of this process found rollouts held, by reason; several may hold at once.",
+    ("reason",),
+    registry=REGISTRY,
+)
+_ROLLOUT = ("rollout", "flag", "environment")
+STATE = Gauge(
+    "rampline_rollout_state", "1 for the present status of each live rollout.", (*_ROLLOUT, "status"), registry=REGISTRY
+)
+PERCENTAGE = Gauge(
+    "rampline_rollout_percentage", "What is served the candidate now (percent).", _ROLLOUT, registry=REGISTRY
+)
+STAGE_AGE = Gauge(
+    "rampline_rollout_stage_age_seconds",
+    "Time spent in the present stage; pauses do not count.",
+    (*_ROLLOUT, "stage"),
+    registry=REGISTRY,
 )
 ENGINE_AGE = Gauge(
     "rampline_engine_age_seconds",
@@ -47,12 +69,14 @@ def configure(level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         places_not_values,
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    renderers: list[Processor] = [structlog.processors.JSONRenderer()]
+    if sys.stderr.isatty():
+        renderers = [places_as_text, structlog.dev.ConsoleRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
@@ -77,6 +101,14 @@ def places_not_values(_logger: Any, _method: str, event: EventDict) -> EventDict
         error = error if isinstance(error, BaseException) else sys.exc_info()[1]
         if error is not None:
             event["exception"] = places(error)
+    return event
+
+
+def places_as_text(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """For a terminal, which takes an exception as a text: a line for each of the chain."""
+    found = event.get("exception")
+    if isinstance(found, list):
+        event["exception"] = "\n".join(f"{each['type']} at {', '.join(each['at'])}" for each in found)
     return event
 
 

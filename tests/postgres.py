@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +44,8 @@ class PostgresServer:
 
     port: int
     process: subprocess.Popen[bytes] = field(repr=False)
+    binaries: Path = field(repr=False)
+    run_as: Mapping[str, Any] = field(repr=False)
 
     def dsn(self, dbname: str = "postgres") -> str:
         """The address of a database in the form that `ROLLOUT_DATABASE_URL` takes."""
@@ -73,6 +75,15 @@ class PostgresServer:
         """Drop a database, and the connections that a test left open in it."""
         with self.connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def kill(self) -> None:
+        """End the server as a power cut would: every process of it, at once, without a word."""
+        with self.connect() as connection:
+            found = connection.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()").fetchall()
+        for pid in [self.process.pid, *(pid for (pid,) in found)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @contextmanager
@@ -107,7 +118,7 @@ def running_server(settings: Mapping[str, str] | None = None) -> Iterator[Postgr
         made = subprocess.run([binaries / "initdb", "-D", cluster, *options], capture_output=True, text=True, **run_as)
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stdout}{made.stderr}")
-        server = start([str(binaries / "postgres"), "-D", str(cluster)], {**SETTINGS, **(settings or {})}, run_as)
+        server = start(binaries, cluster, {**SETTINGS, **(settings or {})}, run_as)
         try:
             yield server
         finally:
@@ -116,17 +127,38 @@ def running_server(settings: Mapping[str, str] | None = None) -> Iterator[Postgr
         shutil.rmtree(home, ignore_errors=True)
 
 
-def start(command: list[str], settings: Mapping[str, str], run_as: Mapping[str, Any]) -> PostgresServer:
+@contextmanager
+def running_replica(primary: PostgresServer, settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
+    """A streaming replica of a server that runs with `wal_level=replica`; it lives in the folder of the primary.
+
+    Raises:
+        RuntimeError: the copy could not be made, or the replica did not start.
+    """
+    cluster = Path(primary.run_as["cwd"], "replica")
+    copied = subprocess.run(
+        [primary.binaries / "pg_basebackup", "-D", cluster, "-R", "-X", "stream", "-c", "fast", "--no-sync",
+         "-h", "127.0.0.1", "-p", str(primary.port), "-U", SUPERUSER],
+        capture_output=True, text=True, **primary.run_as,
+    )  # fmt: skip
+    if copied.returncode != 0:
+        raise RuntimeError(f"pg_basebackup failed: {copied.stdout}{copied.stderr}")
+    server = start(primary.binaries, cluster, {**SETTINGS, **(settings or {})}, primary.run_as)
+    try:
+        yield server
+    finally:
+        stop(server.process)
+
+
+def start(binaries: Path, cluster: Path, settings: Mapping[str, str], run_as: Mapping[str, Any]) -> PostgresServer:
     """Start a server on a free port of loopback and wait until it answers."""
-    log = Path(run_as["cwd"], "server.log")
+    log = cluster.with_name(f"{cluster.name}.log")
     for _ in range(3):  # another process may take the port between our look and the server's
         port = free_port()
         given = [f"-c{name}={value}" for name, value in settings.items()]
+        command = [str(binaries / "postgres"), "-D", str(cluster), "-h", "127.0.0.1", "-p", str(port), *given]
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, "-h", "127.0.0.1", "-p", str(port), *given], stdout=output, stderr=output, **run_as
-            )
-        server = PostgresServer(port, process)
+            process = subprocess.Popen(command, stdout=output, stderr=output, **run_as)
+        server = PostgresServer(port, process, binaries, run_as)
         if answers(server):
             return server
         stop(process)

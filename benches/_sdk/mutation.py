@@ -33,7 +33,7 @@ SOURCES = {path.stem: path.read_text("utf-8") for path in sorted(PACKAGE.glob("*
 TESTS = [
     *(
         f"clients/python/tests/test_evaluator_{name}.py"
-        for name in ("answers", "errors", "pins", "wire", "values", "edges")
+        for name in ("answers", "errors", "pins", "slices", "wire", "values", "edges")
     ),
     *(f"clients/python/tests/test_{name}.py" for name in ("evaluate", "targeting", "vectors", "lines")),
     "tests/core/domain/test_compile.py",

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Protocol
 
 from benches._sdk.rows import ROOT, Row
 from benches._sdk.watching import FLAG
@@ -26,10 +26,17 @@ _NAME = f"push to the change seen in evaluate(), {STREAMS} streams"
 _EVERY = f"push to the change at all {STREAMS} streams (its event, or evaluate())"
 
 
+class Served(Protocol):
+    """What is watched: its address, and a key that may read."""
+
+    url: str
+    sdk_key: str
+
+
 class Watcher:
     """A process of `benches._sdk.watching`."""
 
-    def __init__(self, kind: str, served: Service) -> None:
+    def __init__(self, kind: str, served: Served) -> None:
         command = [sys.executable, "-m", "benches._sdk.watching", kind, served.url, served.sdk_key]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1

@@ -7,6 +7,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from rollout.db.outage import passing
 from rollout.errors import RolloutError
 from rollout.telemetry import REQUESTS
 
@@ -33,6 +34,9 @@ class AccessLog(ASGIMiddleware):
             await next_app(scope, receive, noting)
         except RolloutError as error:
             status = error.status
+            raise
+        except Exception as error:
+            status = 503 if passing(error) else status
             raise
         finally:
             note(scope, status, monotonic() - began)

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from rollout.api.keyring import Keyring
 from rollout.api.limits import Limiter
 from rollout.db.keys import Key
-from rollout.engine.commands import Actor
+from rollout.engine.rights import Actor
 from rollout.errors import Forbidden, Malformed, Unauthenticated
 
 KeyScope = Literal["sdk:read", "sdk:evidence", "viewer", "editor", "approver", "operator", "admin"]
@@ -52,7 +52,11 @@ class Caller:
     def actor(self) -> Actor:
         """The caller in the engine's terms."""
         return Actor(
-            name=self.name, person=self.key.name, may_operate=self.may("operator"), may_approve=self.may("approver")
+            name=self.name,
+            person=self.key.name,
+            may_operate=self.may("operator"),
+            may_approve=self.may("approver"),
+            is_admin=self.may("admin"),
         )
 
     def may(self, *scopes: str) -> bool:

@@ -8,10 +8,12 @@ from rollout.api.auth import EDIT, VIEW, Caller
 from rollout.api.documents import refuse, same_key
 from rollout.api.problems import REFUSALS
 from rollout.api.service import Service
-from rollout.db import audit, environments
+from rollout.db import audit, environments, rollouts
 from rollout.db.audit import Entry
+from rollout.db.session import Session
 from rollout.delivery.publish import publish
 from rollout.domain.environment import Environment, environment_problems
+from rollout.domain.holdout import holdout_refusal
 from rollout.errors import Conflict, NotFound
 
 
@@ -20,9 +22,10 @@ async def _save(service: Service, caller: Caller, document: Environment, *, repl
     refuse(environment_problems(document))
     now = service.control.now()
     async with service.control.database.write() as session:
-        before = await environments.find(session, document.key)
+        before = await environments.find(session, document.key, lock=True)
         if before is not None and not replace:
             raise Conflict(f"there is an environment {document.key!r} already; PUT replaces it")
+        await _refuse_returning(session, before, document)
         if before != document:
             await environments.save(session, document, now)
             await publish(session, document.key, now)
@@ -32,6 +35,16 @@ async def _save(service: Service, caller: Caller, document: Environment, *, repl
             ))  # fmt: skip
     await service.control.hub.refresh()
     return Response(document, status_code=201 if before is None else 200)
+
+
+async def _refuse_returning(session: Session, before: Environment | None, after: Environment) -> None:
+    """A holdout may take units out of running rollouts, and must not bring any back."""
+    if before is None or before.holdout in (None, after.holdout):
+        return
+    exposed = [each.id for each in await rollouts.exposed(session, after.key)]
+    refused = holdout_refusal(before.holdout, after.holdout, exposed)
+    if refused is not None:
+        raise Conflict(refused.message, path=refused.path)
 
 
 @get("/", opt=VIEW, responses=REFUSALS)

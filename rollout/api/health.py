@@ -10,7 +10,9 @@ from litestar.di import NamedDependency
 from rollout.api.auth import ANYONE, admits
 from rollout.api.problems import MEDIA_TYPE, REFUSALS, ProblemDetails
 from rollout.api.service import Service
-from rollout.telemetry import ENGINE_AGE, exposition, places
+from rollout.db import rollouts
+from rollout.domain.rollout import percentage_now, stage_name
+from rollout.telemetry import ENGINE_AGE, PERCENTAGE, STAGE_AGE, STATE, exposition, places
 
 _PATIENCE = 2.0
 _log = structlog.get_logger("rollout.api")
@@ -38,9 +40,21 @@ async def ready(service: NamedDependency[Service]) -> Response[dict[str, str] | 
 
 
 async def metrics(service: NamedDependency[Service]) -> Response[bytes]:
-    """Prometheus' text format: this process only."""
+    """Prometheus' text format: counters are of this process, the state of rollouts is that of the database."""
     age = service.control.hub.engine_age_ms()
     ENGINE_AGE.set(nan if age is None else age / 1000)
+    now = service.control.now()
+    async with service.control.database.read() as session:
+        live = await rollouts.live(session)
+    for gauge in (STATE, PERCENTAGE, STAGE_AGE):
+        gauge.clear()
+    for row in live:
+        named = (row.id, row.flag, row.environment)
+        STATE.labels(*named, row.status).set(1)
+        PERCENTAGE.labels(*named).set(percentage_now(row.document, row.state))
+        STAGE_AGE.labels(*named, stage_name(row.document, row.state.stage)).set(
+            row.state.stage_age(now).total_seconds()
+        )
     return Response(exposition(), media_type=EXPOSITION)
 
 

@@ -11,8 +11,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from rollout.api.access import note
 from rollout.api.limits import TooMany
 from rollout.api.wording import worded
+from rollout.db.outage import Crowded, Failed, passing
 from rollout.db.session import Duplicate, Unstorable
 from rollout.domain.document import Problem
+from rollout.engine.aside import Busy
 from rollout.errors import Invalid, RolloutError, Unauthenticated
 from rollout.telemetry import places
 
@@ -43,7 +45,8 @@ REFUSALS = {
     409: _spec("Somebody else changed it meanwhile, or its status forbids the act."),
     413: _spec("The body is too large."),
     422: _spec("The document has problems, each with its path."),
-    429: _spec("The key asks too often; see Retry-After."),
+    429: _spec("The key asks too often, or too much is being worked out; see Retry-After."),
+    503: _spec("The database does not answer now; see Retry-After."),
 }
 """What any route with a key may answer."""
 
@@ -61,7 +64,7 @@ def refused(_: Request[Any, Any, Any], error: RolloutError) -> Response[ProblemD
     headers = {}
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | Busy):
         headers["Retry-After"] = str(error.retry_after)
     return _answer(details, headers)
 
@@ -128,6 +131,17 @@ def broken(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
     return _answer(ProblemDetails(status=500, title="Internal error", detail=detail))
 
 
+def away(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemDetails]:
+    """A database that is changing over, or busy: whoever asks again in a moment is served."""
+    if not passing(error):
+        return broken(request, error)
+    _log.warning("the database is away", path=request.scope.get("path_template"), exception=places(error))
+    detail = (
+        "the database does not answer now; try again in a moment, and look first whether a change was made after all"
+    )
+    return _answer(ProblemDetails(status=503, title="Not now", detail=detail), {"Retry-After": "1"})
+
+
 def _answer(details: ProblemDetails, headers: dict[str, str] | None = None) -> Response[ProblemDetails]:
     return Response(details, status_code=details.status, media_type=MEDIA_TYPE, headers=headers)
 
@@ -140,6 +154,8 @@ HANDLERS: dict[Any, Any] = {
     RecursionError: unreadable,
     Unstorable: unstorable,
     Duplicate: duplicate,
+    Failed: away,
+    Crowded: away,
     HTTPException: unanswered,
     Exception: broken,
 }

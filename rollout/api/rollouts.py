@@ -9,38 +9,42 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
-from litestar import Response, Router, get, post
+from litestar import Response, Router, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from rollout.api.auth import EDIT, REDUCE, VIEW, Caller
+from rollout.api.auth import EDIT, REDUCE, VIEW, Caller, admits
 from rollout.api.documents import tagged
 from rollout.api.problems import REFUSALS
 from rollout.api.service import Service
-from rollout.db import flag_states, rollouts
+from rollout.db import environments, flag_states, overrides, rollouts
 from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
-from rollout.domain.decide import Outcome
+from rollout.domain.concurrent import Concurrent
+from rollout.domain.decision import Outcome
 from rollout.domain.document import Document
 from rollout.domain.estimates import Audience, Estimates, estimates_of
 from rollout.domain.flag import FlagState
 from rollout.domain.judge import harm_level
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
-from rollout.domain.rollout import ALLOWED, State, Status
-from rollout.domain.status import RolloutStatus, status_of
+from rollout.domain.rollout import ALLOWED, ENDED, State, Status
+from rollout.domain.status import Around, RolloutStatus, status_of
 from rollout.domain.watch import watches
-from rollout.engine import commands
-from rollout.engine.commands import Act, units_exposed
+from rollout.engine import commands, drafting, neighbours
+from rollout.engine.commands import units_exposed
 from rollout.engine.replay import Replayed, replay
+from rollout.engine.rights import Act
 from rollout.errors import Forbidden, NotFound
 
 NEEDS = {
     "start": ("operator",),
     "resume": ("operator",),
     "advance": ("operator",),
-    "approve": ("approver",),
+    "complete": ("operator",),
+    "waive": ("operator",),
+    "approve": ("approver", "operator"),
     "pause": ("editor", "operator", "approver"),
     "roll_back": ("editor", "operator", "approver"),
     "cancel": ("editor", "operator"),
@@ -50,8 +54,22 @@ NEWEST_LOOKS = 50
 
 
 class ActRequest(Document, frozen=True, kw_only=True):
-    """Why, and the revision of the rollout that the decision was made on (409 when it has moved since)."""
+    """Why, and the revision of the rollout that the decision was made on (409 when it has moved since).
 
+    A waiver also names its `metric`, for how long it stands (`expires`: '24h'), and the `stage` (the present one).
+    """
+
+    reason: str = ""
+    revision: int | None = None
+    metric: str | None = None
+    stage: str | None = None
+    expires: str | None = None
+
+
+class Revision(Document, frozen=True, kw_only=True):
+    """The next version of a rollout's document, why, and the revision that it was made from."""
+
+    document: RolloutDocument
     reason: str = ""
     revision: int | None = None
 
@@ -85,12 +103,16 @@ class RolloutRecord(Summary, frozen=True, kw_only=True):
 class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
     """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far.
 
-    `estimates` are for people: sizes of effects with their intervals, in the order of the readings.
+    `overrides`: units that a person gave a variant of the flag here; neither the rollout nor its end moves them.
+    `estimates` are for people: sizes of effects with their intervals, in the order of the readings. `concurrent` are
+    the exposed rollouts of the environment that this one may meet.
     """
 
     users_exposed: int
     transitions: int
+    overrides: int
     estimates: tuple[Estimates, ...]
+    concurrent: tuple[Concurrent, ...]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +144,8 @@ async def list_rollouts(
         states = {
             where: await flag_states.of_environment(session, where) for where in {row.environment for row in rows}
         }
-    return [_summary(row, states[row.environment].get(row.flag, FlagState())) for row in rows]
+    now = service.control.now()
+    return [_summary(row, states[row.environment].get(row.flag, FlagState()), now) for row in rows]
 
 
 @post("/", opt=EDIT, responses=REFUSALS)
@@ -131,10 +154,10 @@ async def create_rollout(
 ) -> Response[RolloutRecord]:
     """Draft a rollout. Its plan and its metrics are frozen now; nobody is exposed before it is started."""
     caller.require(data.environment)
-    identifier = await commands.create(service.control, data, caller.name)
+    identifier = await drafting.create(service.control, data, caller.name)
     async with service.control.database.read() as session:
         row = await _find(session, caller, identifier)
-        return tagged(await _record(session, row), row.revision, 201)
+        return tagged(await _record(session, row, service.control.now()), row.revision, 201)
 
 
 @get("/{rollout:str}", opt=VIEW, responses=REFUSALS)
@@ -144,7 +167,22 @@ async def get_rollout(
     """One rollout whole; its revision is the ETag."""
     async with service.control.database.read() as session:
         row = await _find(session, caller, rollout)
-        return tagged(await _record(session, row), row.revision)
+        return tagged(await _record(session, row, service.control.now()), row.revision)
+
+
+@put("/{rollout:str}", opt=admits("editor", "operator"), responses=REFUSALS)
+async def revise_rollout(
+    rollout: FromPath[str],
+    data: JSONBody[Revision],
+    service: NamedDependency[Service],
+    caller: NamedDependency[Caller],
+) -> Transition:
+    """Replace the plan by its next version: anything of a draft, what is still to come of a started rollout."""
+    caller.require(data.document.environment)
+    async with service.control.database.read() as session:
+        await _find(session, caller, rollout)
+    said = (data.reason, data.revision)
+    return await drafting.revise(service.control, rollout, data.document, caller.actor, said)
 
 
 @get("/{rollout:str}/status", opt=VIEW, responses=REFUSALS)
@@ -155,15 +193,23 @@ async def get_status(
     async with service.control.database.read() as session:
         row = await _find(session, caller, rollout, evidence=True)
         killed = (await flag_states.find(session, row.flag, row.environment)).killed
+        environment = await environments.find(session, row.environment)
+        met = await neighbours.met(session, row) if row.status not in ENDED else ()
         users = await units_exposed(session, row)
         moves = len(await rollouts.transitions(session, row.id))
+        given = await overrides.count(session, row.flag, row.environment, service.control.now())
     latest = None
     if row.latest is not None and row.judged_at is not None:
         latest = (row.latest.judgement, row.latest.decision, row.judged_at)
-    status = status_of((row.id, row.revision), row.document, row.state, latest, killed=killed)
+    holdout, now = environment.holdout if environment is not None else None, service.control.now()
+    identity = (row.id, row.revision)
+    around = Around(killed=killed, now=now, holdout=holdout)
+    status = status_of(identity, row.document, row.state, latest, around)
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
     estimates = await asyncio.to_thread(_estimates, row, users)
-    return StatusAnswer(**fields, users_exposed=users, transitions=moves, estimates=estimates)
+    return StatusAnswer(
+        **fields, users_exposed=users, transitions=moves, overrides=given, estimates=estimates, concurrent=met
+    )
 
 
 @get("/{rollout:str}/transitions", opt=VIEW, responses=REFUSALS)
@@ -216,7 +262,7 @@ async def act(
     caller: NamedDependency[Caller],
     data: JSONBody[ActRequest | None] = None,
 ) -> Transition:
-    """Start, pause, resume, advance, approve, roll_back or cancel; answers with what was recorded."""
+    """Start, pause, resume, advance, approve, waive, roll back, complete or cancel; answers with what was recorded."""
     known = next((each for each in ALLOWED if each == action), None)
     if known is None:
         raise NotFound(f"there is no action {action!r}; there are {', '.join(ALLOWED)}")
@@ -225,7 +271,7 @@ async def act(
     async with service.control.database.read() as session:
         await _find(session, caller, rollout)
     wanted = data or ActRequest()
-    what = Act(action=known, reason=wanted.reason, revision=wanted.revision)
+    what = Act(action=known, **{field: getattr(wanted, field) for field in ActRequest.__struct_fields__})
     return await commands.act(service.control, rollout, what, caller.actor)
 
 
@@ -236,8 +282,8 @@ async def _find(session: Session, caller: Caller, identifier: str, *, evidence: 
     return row
 
 
-def _summary(row: RolloutRow, flag: FlagState) -> Summary:
-    now = status_of((row.id, row.revision), row.document, row.state, None, killed=flag.killed)
+def _summary(row: RolloutRow, flag: FlagState, now: datetime) -> Summary:
+    stands = status_of((row.id, row.revision), row.document, row.state, None, Around(killed=flag.killed, now=now))
     return Summary(
         id=row.id,
         flag=row.flag,
@@ -245,8 +291,8 @@ def _summary(row: RolloutRow, flag: FlagState) -> Summary:
         baseline=row.document.baseline,
         candidate=row.document.candidate,
         status=row.status,
-        stage=now.stage,
-        percentage=now.percentage,
+        stage=stands.stage,
+        percentage=stands.percentage,
         revision=row.revision,
         author=row.author,
         created_at=row.created_at,
@@ -273,9 +319,9 @@ def _estimates(row: RolloutRow, units: int) -> tuple[Estimates, ...]:
     )
 
 
-async def _record(session: Session, row: RolloutRow) -> RolloutRecord:
+async def _record(session: Session, row: RolloutRow, now: datetime) -> RolloutRecord:
     flag = await flag_states.find(session, row.flag, row.environment)
-    summary = msgspec.structs.asdict(_summary(row, flag))
+    summary = msgspec.structs.asdict(_summary(row, flag, now))
     return RolloutRecord(**summary, document=row.document, metrics=row.metrics, state=row.state)
 
 
@@ -289,6 +335,7 @@ routes = Router(
         list_rollouts,
         create_rollout,
         get_rollout,
+        revise_rollout,
         get_status,
         get_transitions,
         get_evaluations,

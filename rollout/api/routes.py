@@ -13,9 +13,11 @@ from rollout.api import (
     cohorts,
     environments,
     flags,
+    foresight,
     health,
     keys,
     metrics,
+    overrides,
     plans,
     preview,
     rollouts,
@@ -24,18 +26,17 @@ from rollout.api import (
 )
 from rollout.api.auth import ANYONE, admits
 
-_NOUNS = (environments, flags, cohorts, metrics, plans, rollouts, keys, audit, preview, schemas)
+_NOUNS = (environments, flags, overrides, cohorts, metrics, plans, rollouts, foresight, keys, audit, preview, schemas)
 
 
-def routes(*, open_metrics: bool) -> list[Any]:
+def routes(open_metrics: bool) -> list[Any]:
     """Handlers and routers; `open_metrics` lets `/metrics` be read without a key."""
-    return [
-        Router("/api/v1", route_handlers=[noun.routes for noun in _NOUNS]),
-        sdk.routes,
-        health.live,
-        health.ready,
-        health.open_metrics if open_metrics else health.guarded_metrics,
-    ]
+    return [Router("/api/v1", route_handlers=[noun.routes for noun in _NOUNS]), sdk.routes, *probes(open_metrics)]
+
+
+def probes(open_metrics: bool) -> list[Any]:
+    """What supervisors and Prometheus ask: all that a process without the API answers."""
+    return [health.live, health.ready, health.open_metrics if open_metrics else health.guarded_metrics]
 
 
 def openapi() -> OpenAPIConfig:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rollout.api.keyring import Keyring
+from rollout.engine.aside import Aside
 from rollout.engine.control import Control
 
 
@@ -11,11 +12,13 @@ from rollout.engine.control import Control
 class Service:
     """Dependency `service` of every handler that needs one.
 
-    `nudge` tells the engine of this process (if it runs here) that evidence came; times are in seconds, sizes in bytes.
+    `nudge` tells the engine of this process (if it runs here) that evidence came; `aside` works out what would hold the
+    loop up. Times are in seconds, sizes in bytes.
     """
 
     control: Control
     keyring: Keyring
+    aside: Aside
     nudge: Callable[[], None]
     most_decompressed: int
     heartbeat: float

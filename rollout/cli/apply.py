@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from rollout.cli import show
 from rollout.cli.files import Authored
 from rollout.cli.remote import Api, Refused
 from rollout.domain.cohort import Cohort
@@ -23,6 +24,10 @@ _ADDRESSES: dict[type[Any], str] = {
     Flag: "/flags",
     Plan: "/plans",
 }
+
+
+_NEARER = {"scheduled": 1, "draft": 2}
+"""What is exposed is meant by a file before what is scheduled, and that before a draft; the newest of each first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +81,41 @@ def _keyed(api: Api, document: Environment | Cohort | Metric | Flag | Plan) -> s
 
 def _rollout(api: Api, document: RolloutDocument, wanted: Wanted) -> Said:
     content = content_hash(_resolved(api, document))
-    known = api.get("/rollouts", flag=document.flag, environment=document.environment)
+    known = sorted(
+        api.get("/rollouts", flag=document.flag, environment=document.environment),
+        key=lambda each: _NEARER.get(each["status"], 0),
+    )
     same = next((each for each in known if each["content_hash"] == content and each["status"] not in ENDED), None)
     ended = max(
         (each for each in known if each["status"] in ENDED), key=lambda each: str(each["ended_at"]), default=None
     )
     if same is None and ended is not None and ended["content_hash"] == content and not wanted.again:
         return _over(api, ended)
-    made = same if same is not None else api.ask("POST", "/rollouts", msgspec.to_builtins(document))
-    said = f"{_name(document)}: {'created' if same is None else 'unchanged'}, {made['id']}, "
-    if wanted.start and made["status"] in ("draft", "scheduled"):
-        api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
-        return Said(said + "started")
+    made, how = same, "unchanged"
+    if made is None:
+        made, how = _made(api, document, next((each for each in known if _continues(document, each)), None))
+    said = f"{_name(document)}: {how}, {made['id']}, "
+    if wanted.start and made["status"] == "draft":  # what is scheduled keeps its time
+        done = api.ask("POST", f"/rollouts/{made['id']}/actions/start", {"reason": "applied with --start"})
+        how = "scheduled" if done["change"]["to_status"] == "scheduled" else "started"
+        return Said("\n".join([said + how, *show.meets(api.get(f"/rollouts/{made['id']}/status"))]))
     return Said(said + str(made["status"]))
+
+
+def _made(api: Api, document: RolloutDocument, former: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
+    """A new rollout, or the next version of the plan of the one that is drafted or running."""
+    if former is None:
+        made: dict[str, Any] = api.ask("POST", "/rollouts", msgspec.to_builtins(document))
+        return made, "created"
+    body = {"document": msgspec.to_builtins(document), "reason": "applied", "revision": former["revision"]}
+    api.ask("PUT", f"/rollouts/{former['id']}", body)
+    return former, "changed"
+
+
+def _continues(document: RolloutDocument, known: dict[str, Any]) -> bool:
+    """Whether this is the same pair of variants in a rollout that has not ended."""
+    pair = (known["baseline"], known["candidate"]) == (document.baseline, document.candidate)
+    return pair and known["status"] not in ENDED
 
 
 def _over(api: Api, ended: dict[str, Any]) -> Said:

@@ -11,9 +11,10 @@ import typer
 from pydantic import ValidationError
 
 from rollout import __version__
-from rollout.cli import acts, show, trail
+from rollout.cli import acts, overrides, show, trail
 from rollout.cli.apply import Wanted
 from rollout.cli.apply import apply as bring
+from rollout.cli.backtest import ask, lines, wanted
 from rollout.cli.choose import Name, Somewhere, newest
 from rollout.cli.files import BadFile, read, read_all
 from rollout.cli.keys import keys
@@ -37,9 +38,10 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the aud
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; overrides ROLLOUT_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; overrides ROLLOUT_PORT.")] = None,
+    role: Annotated[str | None, typer.Option(help="all, api or worker; overrides ROLLOUT_ROLE.")] = None,
 ) -> None:
     """Run the service until a signal. Settings are the variables ROLLOUT_...; the first start prints an admin key."""
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given = {name: value for name, value in (("host", host), ("port", port), ("role", role)) if value is not None}
     try:
         settings = Settings(**given)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
@@ -100,6 +102,7 @@ def status(
 
 acts.add_to(app)
 trail.add_to(app)
+overrides.add_to(app)
 
 
 @app.command()
@@ -113,6 +116,8 @@ def replay(rollout: Name, environment: Somewhere = None) -> None:
             typer.echo(f"{made}; every one came out as it was recorded")
         else:
             typer.echo(f"{made}; these came out otherwise: {each['differing']}", err=True)
+            if each["misquoted"]:
+                typer.echo(f"{name}: these transitions say what no look said: {each['misquoted']}", err=True)
     if not all(each["exact"] for each in found.values()):
         raise SystemExit(1)
 
@@ -127,11 +132,31 @@ def simulate(
     The files hold the rollout or the plan, its metrics, and one document of kind Expectation: the traffic, what is true
     of each metric, and the regressions to try. No service is asked.
     """
-    from rollout.cli.simulate import lines  # the other commands need not wait for the statistics to be imported
-    from rollout.cli.simulate import simulate as run
+    from rollout.cli import simulate  # the other commands need not wait for the statistics to be imported
 
-    found = run(read_all(file))
-    typer.echo(msgspec.json.encode(found).decode() if as_json else "\n".join(lines(found)))
+    found = simulate.simulate(read_all(file))
+    typer.echo(msgspec.json.encode(found).decode() if as_json else "\n".join(simulate.lines(found)))
+
+
+@app.command()
+def backtest(
+    rollout: Name,
+    file: Annotated[list[Path], typer.Option("--file", "-f", help="A YAML file; may be given several times.")],
+    environment: Somewhere = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Say what another plan would have decided on a rollout's recorded log, beside what was decided.
+
+    The files hold the rollout or the plan to test: other margins, alphas, durations, stages, or guardrails on metrics
+    that the log has evidence on.
+    """
+    body = wanted(file)
+    with Api() as api:
+        found = [ask(api, name, body) for name in newest(api, rollout, environment)]
+    if as_json:
+        typer.echo(json.dumps(found[0] if len(found) == 1 else found))
+    else:
+        typer.echo("\n\n".join("\n".join(lines(each)) for each in found))
 
 
 @app.command()

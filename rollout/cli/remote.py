@@ -55,11 +55,18 @@ class Api:
                 return None
             raise
 
-    def ask(self, method: str, path: str, body: Any = None, query: dict[str, str | None] | None = None) -> Any:
-        """The JSON answer of a request; raises Refused."""
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: dict[str, str | None] | None = None,
+        patience: float = _TIMEOUT,
+    ) -> Any:
+        """The JSON answer of a request, awaited for so many seconds; raises Refused."""
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            answer = self._http.request(method, f"/api/v1{path}", json=body, params=parameters)
+            answer = self._http.request(method, f"/api/v1{path}", json=body, params=parameters, timeout=patience)
         except httpx.HTTPError as error:
             why = f"{self._url} cannot be reached ({type(error).__name__})"
             raise Refused(f"{why}; start it with 'rollout serve', or set ROLLOUT_URL") from error

@@ -15,6 +15,7 @@ from litestar import Litestar
 from rollout import telemetry
 from rollout.app import create_app
 from rollout.delivery.hub import Hub
+from rollout.engine.aside import Aside
 from rollout.errors import RolloutError
 from rollout.settings import Settings
 
@@ -28,14 +29,14 @@ class NoAddress(RolloutError):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, but a signal lets the streams return before the server begins to wait for them.
+    """Uvicorn, but a signal ends streams and the work aside before the server begins to wait for them.
 
     Unlike uvicorn it does not raise the signal again afterwards: an asked-for end is a success.
     """
 
-    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+    def __init__(self, config: uvicorn.Config, hub: Hub, aside: Aside) -> None:
         super().__init__(config)
-        self._hub = hub
+        self._hub, self._aside = hub, aside
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -60,7 +61,11 @@ class Server(uvicorn.Server):
         if self._closing is not None:
             return
         _log.info("stopping")
-        self._closing = asyncio.ensure_future(self._hub.close())
+        self._closing = asyncio.ensure_future(self._close())
+
+    async def _close(self) -> None:
+        await self._hub.close()
+        await self._aside.close()
 
 
 def server_of(app: Litestar, settings: Settings) -> Server:
@@ -76,7 +81,7 @@ def server_of(app: Litestar, settings: Settings) -> Server:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return Server(config, app.state.hub)
+    return Server(config, app.state.hub, app.state.aside)
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:

@@ -22,6 +22,11 @@ def change(made: dict[str, Any]) -> str:
     return f"{_words(made['step'])}: {status}, {share}"
 
 
+def verdicts(made: dict[str, Any]) -> list[str]:
+    """What the look behind a transition said of each metric; nothing of one recorded by an older service."""
+    return [verdict["sentence"] for verdict in made.get("verdicts", [])]
+
+
 def entry(recorded: dict[str, Any]) -> str:
     """One row of the audit trail."""
     where = f" in {recorded['environment']}" if recorded["environment"] else ""
@@ -42,30 +47,66 @@ def _way(before: str, after: str) -> str:
 def _lines(status: dict[str, Any]) -> Iterator[str]:
     what = f"{status['flag']} {status['baseline']} -> {status['candidate']} in {status['environment']}"
     yield f"{status['id']}  {what}"
-    doubts = [] if status["guarded"] else ["no guardrails: a timed ramp"]
-    doubts += ["killed"] if status["killed"] else []
-    doubts += ["unproven"] if status["guarded"] and not status["proven"] else []
+    doubts = [said for holds, said in _doubts(status) if holds]
     doubt = f" ({', '.join(doubts)})" if doubts else ""
     whose = f" of cohort {status['cohort']}" if status["cohort"] else ""
     share = f"{status['percentage']:g} %{whose} on {status['candidate']}"
-    yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}"
+    yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}{_part(status)}"
     following = status["next_change"]
     if following is not None:
         when = f", not before {following['not_before']}" if following["not_before"] else ""
-        yield f"  next   {following['to']} at {following['percentage']:g} %{when}"
+        whole = " of all units" if following["to"] == "completed" and status["reach"] != 100 else ""
+        yield f"  next   {following['to']} at {following['percentage']:g} %{whole}{when}"
     for reason in status["held"]:
         yield f"  held   {reason['message']}"
-    if status["awaiting_approval"]:
-        yield f"  needs  an approval: rollout approve {status['id']}, with a key of the scope 'approver'"
+    yield from _people(status)
     if status["breach"] is not None:
         breach = status["breach"]
         yield f"  breach {breach['metric']}: evidence {breach['log_e']:.2f} >= {breach['threshold']:.2f}"
+    yield from meets(status)
     estimates = {each["metric"]: each for each in status.get("estimates", [])}
     for reading in status["readings"]:
         yield f"  {reading['role']:<9} {reading['metric']}: {reading['verdict']}; {_arms(reading)}"
+        if reading["spending"] is not None:
+            spent = reading["spending"]
+            yield f"            spent {spent['day']:.6g} today and {spent['stage']:.6g} in this stage"
         if reading["metric"] in estimates:
             yield from _effect(estimates[reading["metric"]], reading)
+    if status.get("overrides"):
+        where = f"rollout overrides {status['flag']} -e {status['environment']}"
+        yield f"  pinned by override: {status['overrides']} units, whatever the rollout does ({where})"
     yield f"  users  about {status['users_exposed']} had the candidate; {status['transitions']} transitions so far"
+
+
+def _doubts(status: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    yield not status["guarded"], "no guardrails: a timed ramp"
+    yield status["killed"], "killed"
+    yield status["mode"] == "observe", "only observed: nothing moves by itself"
+    yield status["guarded"] and not status["proven"], "unproven"
+
+
+def _people(status: dict[str, Any]) -> Iterator[str]:
+    """What people have to do, have done, or would have had to expect."""
+    if status["awaiting_approval"]:
+        yield f"  needs  an approval: rollout approve {status['id']}"
+    if status["would"] is not None:
+        yield f"  would  {_words(status['would']['kind'])} since {status['would']['at']}: {status['would']['reason']}"
+    for waiver in status["waivers"]:
+        yield f"  waived {waiver['metric']} by {waiver['by']} until {waiver['expires_at']}: {waiver['reason']}"
+
+
+def meets(status: dict[str, Any]) -> Iterator[str]:
+    """A line for each exposed rollout that this one may meet."""
+    for other in status["concurrent"]:
+        yield f"  meets  {other['message']}"
+
+
+def _part(status: dict[str, Any]) -> str:
+    """Of whom the percentage is, when not every unit takes part."""
+    if status["reach"] == 100:
+        return ""
+    group = f" (group {status['group']})" if status["group"] else ""
+    return f"; {status['reach']:.4g} % of the units take part{group}"
 
 
 def _effect(estimates: dict[str, Any], reading: dict[str, Any]) -> Iterator[str]:

@@ -41,17 +41,12 @@ def lines(found: Forecast) -> Iterator[str]:
     without, *worse = found.fates
     yield f"{found.runs} runs each, a look every {_minutes(found.minutes_per_look)}"
     wrongly = f"{without.rolled_back:.1%} taken back wrongly"
-    yield f"no difference: {_parts(without)}; {_hours(without)} until it ends; {wrongly}"
-    last = ", ".join(f"{name} in {part:.0%}" for name, part in sorted(found.slowest.items(), key=lambda i: -i[1]))
-    yield f"the gate that is passed last: {last}"
+    yield f"no difference: {_parts(without)}; {_span(without.hours)} until it ends; {wrongly}"
+    for stage in found.stages:
+        last = ", ".join(f"{name} in {part:.0%}" for name, part in sorted(stage.last.items(), key=lambda i: -i[1]))
+        yield f"  stage {stage.stage} ({stage.percentage:g} %): {_span(stage.hours)}; passed last: {last}"
     for fate in worse:
-        regression = fate.regression
-        assert regression is not None
-        harmed = "" if fate.harmed is None else f", {fate.harmed:,.0f} events too many"
-        yield (
-            f"{regression.metric} x {regression.times:g} from stage {fate.stage} on: {_parts(fate)}; "
-            f"{_hours(fate)}, {fate.exposed:,} requests to the candidate{harmed}"
-        )
+        yield _fate(fate)
     for each in found.left_out:
         yield f"not simulated: {each}"
 
@@ -92,8 +87,23 @@ def _parts(fate: Fate) -> str:
     return ", ".join(f"{part:.1%} {name}" for name, part in parts.items() if part) or "nothing"
 
 
-def _hours(fate: Fate) -> str:
-    return f"{fate.hours[0]:.1f} h (nine in ten within {fate.hours[1]:.1f} h)"
+def _fate(fate: Fate) -> str:
+    regression = fate.regression
+    assert regression is not None
+    ended = f"{_span(fate.hours)} until it ends"
+    if fate.until_rollback is not None and fate.rolled_back >= 0.5:
+        ended = f"{_span(fate.until_rollback)} until then"
+    harmed = ""
+    if fate.events is not None and fate.units_harmed is not None:
+        harmed = f"; {fate.events:,.0f} events too many, met by {fate.units_harmed:,.0f} of them"
+    return (
+        f"{regression.metric} x {regression.times:g} from stage {fate.stage} on: {_parts(fate)}; {ended}, "
+        f"{fate.requests:,} requests of {fate.units:,} units to the candidate{harmed}"
+    )
+
+
+def _span(hours: tuple[float, float]) -> str:
+    return f"{hours[0]:.1f} h (nine in ten within {hours[1]:.1f} h)"
 
 
 def _minutes(minutes: int) -> str:

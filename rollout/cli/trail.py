@@ -29,7 +29,7 @@ def every(
 
 
 def history(rollout: Name, environment: Somewhere = None, as_json: AsJson = False) -> None:
-    """Say every change of a rollout, oldest first: from where to where, by whom, and why."""
+    """Say every change of a rollout, oldest first: from where to where, by whom, why, and what was measured."""
     with Api() as api:
         found = {each: api.get(f"/rollouts/{each}/transitions") for each in newest(api, rollout, environment)}
     if as_json:
@@ -40,6 +40,7 @@ def history(rollout: Name, environment: Somewhere = None, as_json: AsJson = Fals
         for each in transitions:
             change = each["change"]
             typer.echo(f"  {change['at']}  {show.change(change)}  by {change['actor']}: {change['reason']}")
+            typer.echo("".join(f"    {verdict}\n" for verdict in show.verdicts(change)), nl=False)
 
 
 def audit(

@@ -17,9 +17,9 @@ async def every(session: Session) -> dict[str, Environment]:
     return {row.key: row.document for row in found.scalars()}
 
 
-async def find(session: Session, key: str) -> Environment | None:
-    """One environment."""
-    row = await session.get(EnvironmentRow, key)
+async def find(session: Session, key: str, *, lock: bool = False) -> Environment | None:
+    """One environment as it is now; `lock` keeps others from changing it or publishing until the transaction ends."""
+    row = await session.get(EnvironmentRow, key, with_for_update=lock or None, populate_existing=True)
     return row.document if row is not None else None
 
 
@@ -34,15 +34,20 @@ async def save(session: Session, environment: Environment, now: datetime) -> boo
     return row is None
 
 
-async def next_revision(session: Session, key: str) -> int:
-    """Take the next ruleset number under the environment's row lock, which serialises publishing."""
+async def next_revision(session: Session, key: str) -> tuple[int, str]:
+    """Take the next ruleset number under the environment's row lock, which serialises publishing.
+
+    Returns:
+        The number, and the edition of the ruleset before it, which has the number before.
+    """
     taken = await session.execute(
         update(EnvironmentRow)
         .where(EnvironmentRow.key == key)
         .values(revision=EnvironmentRow.revision + 1)
-        .returning(EnvironmentRow.revision)
+        .returning(EnvironmentRow.revision, EnvironmentRow.edition)
     )
-    return taken.scalar_one()
+    revision, edition = taken.one()
+    return revision, edition
 
 
 async def newest(session: Session) -> dict[str, tuple[int, str]]:
@@ -67,6 +72,12 @@ async def keep_ruleset(session: Session, ruleset: Ruleset, now: datetime) -> Non
         .values(revision=ruleset.revision, edition=ruleset.edition)
     )
     await session.flush()
+
+
+async def rewrite_ruleset(session: Session, ruleset: Ruleset) -> None:
+    """Take something out of a ruleset that is kept and served no more."""
+    kept = (RulesetRow.environment == ruleset.environment, RulesetRow.revision == ruleset.revision)
+    await session.execute(update(RulesetRow).where(*kept).values(document=lines.encode(ruleset)))
 
 
 async def ruleset(session: Session, key: str, revision: int | None = None) -> bytes | None:

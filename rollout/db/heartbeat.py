@@ -1,6 +1,7 @@
 """How old the engine's last complete protect pass is, by the database's own clock: what leases are made of."""
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Integer, case, cast, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rollout.db.session import Session
 from rollout.db.tables import EngineRow
@@ -8,15 +9,21 @@ from rollout.db.tables import EngineRow
 _ONLY = 1
 
 
-async def beat(session: Session) -> None:
-    """An engine has just completed a protect pass."""
-    row = await session.get(EngineRow, _ONLY)
-    moment = (await session.execute(select(_now_ms(session)))).scalar_one()
-    if row is None:
-        session.add(EngineRow(id=_ONLY, protected_ms=moment))
-    else:
-        row.protected_ms = max(row.protected_ms, moment)
-    await session.flush()
+async def moment_ms(session: Session) -> int:
+    """This moment by the database's clock, in milliseconds since 1970."""
+    return (await session.execute(select(_now_ms(session)))).scalar_one()
+
+
+async def beat(session: Session, began_ms: int) -> None:
+    """An engine has completed a protect pass that began at `began_ms`; of several engines the latest pass counts.
+
+    A pass vouches from its beginning on: an engine that was held up in between has seen nothing since.
+    """
+    insert = sqlite.insert if _is_sqlite(session) else postgresql.insert
+    beaten = insert(EngineRow).values(id=_ONLY, protected_ms=began_ms)
+    given = beaten.excluded.protected_ms
+    later = case((EngineRow.protected_ms > given, EngineRow.protected_ms), else_=given)
+    await session.execute(beaten.on_conflict_do_update(index_elements=[EngineRow.id], set_={"protected_ms": later}))
 
 
 async def engine_age_ms(session: Session) -> int | None:
@@ -26,7 +33,11 @@ async def engine_age_ms(session: Session) -> int | None:
     return None if found is None else max(0, int(found))
 
 
+def _is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
+
+
 def _now_ms(session: Session) -> ColumnElement[int]:
-    if session.get_bind().dialect.name == "sqlite":
+    if _is_sqlite(session):
         return cast((func.julianday("now") - 2440587.5) * 86_400_000, Integer)
     return cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)

@@ -1,22 +1,41 @@
 """The increment log: batches in, exactly once; ticks out, compacted; units counted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, Row, bindparam, delete, insert, select, update
 
 from rollout.db.session import Session
 from rollout.db.tables import AttemptRow, BatchRow, IncrementRow, OrphanRow, SketchRow
 from rollout.domain.evidence import Increments, in_order, merge
 from rollout_client.evaluation.evidence import REGISTERS, ArmIncrement, MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
-from rollout_client.evaluation.sketch import estimate
+from rollout_client.evaluation.sketch import EMPTY, estimate
+from rollout_client.evaluation.sketch import merge as merge_sketches
 
 EXPOSURES = "$exposures"
 """Stands in the metric column of rows that count exposures and started attempts."""
+_log = IncrementRow.metadata.tables[IncrementRow.__tablename__]
 _exposures = msgspec.json.Decoder(dict[int, SlotIncrement])
 _metrics = msgspec.json.Decoder(dict[int, MetricIncrement])
+
+
+class Taken(NamedTuple):
+    """What a tick takes in of one rollout. `single`: one row each (attempt, arm, metric) already, as compacted ones."""
+
+    increments: Increments
+    single: bool = True
+
+
+class Cover(NamedTuple):
+    """What was accepted of a rollout up to a sequence number becomes part of a tick."""
+
+    rollout: str
+    until: int
+    tick: int
+    taken: Taken
 
 
 async def answered(session: Session, environment: str, batch: str) -> bytes | None:
@@ -60,38 +79,55 @@ async def add_orphans(session: Session, environment: str, batch: str, orphans: I
 async def append(session: Session, rollout: str, seq: int, increments: Increments, tick: int | None = None) -> int:
     """Write one row per (attempt, arm, metric); how many."""
     rows = [
-        IncrementRow(rollout=rollout, seq=seq, tick=tick, attempt=attempt, arm=arm, metric=metric, body=body.decode())
+        {"rollout": rollout, "seq": seq, "tick": tick, "attempt": attempt, "arm": arm, "metric": metric, "body": body}
         for attempt, arms in sorted(increments.items())
         for arm, increment in sorted(arms.items())
         for metric, body in _bodies(increment)
     ]
-    session.add_all(rows)
-    await session.flush()
+    if rows:
+        await session.execute(insert(_log), rows)
     return len(rows)
 
 
-async def unbet(session: Session, rollout: str, until: int) -> Increments:
-    """Everything accepted and not yet covered by a tick, up to a sequence number."""
-    query = select(IncrementRow).where(
-        IncrementRow.rollout == rollout, IncrementRow.tick.is_(None), IncrementRow.seq <= until
-    )
-    return _gathered((await session.execute(query.order_by(IncrementRow.seq, IncrementRow.id))).scalars())
+async def unbet(session: Session, accepted: Mapping[str, int]) -> dict[str, Taken]:
+    """Of each rollout, everything that was accepted up to a sequence number and is not yet covered by a tick."""
+    if not accepted:
+        return {}
+    query = select(_log).where(_log.c.rollout.in_(accepted), _log.c.tick.is_(None)).order_by(_log.c.seq, _log.c.id)
+    found: dict[str, list[Row[Any]]] = {rollout: [] for rollout in accepted}
+    for row in await session.execute(query):
+        if row.seq <= accepted[row.rollout]:
+            found[row.rollout].append(row)
+    return {
+        rollout: Taken(gathered(rows), len({(row.attempt, row.arm, row.metric) for row in rows}) == len(rows))
+        for rollout, rows in found.items()
+    }
 
 
 async def of_tick(session: Session, rollout: str, tick: int) -> Increments:
     """The increments one tick was made from."""
-    query = select(IncrementRow).where(IncrementRow.rollout == rollout, IncrementRow.tick == tick)
-    return _gathered((await session.execute(query.order_by(IncrementRow.id))).scalars())
+    query = select(_log).where(_log.c.rollout == rollout, _log.c.tick == tick).order_by(_log.c.id)
+    return gathered((await session.execute(query)).all())
 
 
-async def compact(session: Session, rollout: str, until: int, tick: int, increments: Increments) -> None:
-    """Replace the rows of a tick by one per (attempt, arm, metric)."""
-    await session.execute(
-        delete(IncrementRow).where(
-            IncrementRow.rollout == rollout, IncrementRow.tick.is_(None), IncrementRow.seq <= until
-        )
-    )
-    await append(session, rollout, until, increments, tick)
+async def cover(session: Session, covers: Sequence[Cover]) -> None:
+    """Put the rows of each tick under its number, replaced by one per (attempt, arm, metric) where there are more."""
+    several = [each for each in covers if not each.taken.single]
+    if several:
+        await session.execute(delete(_log).where(*_of_cover()), [_named(each) for each in several])
+    for each in several:
+        await append(session, each.rollout, each.until, each.taken.increments, each.tick)
+    single = [{**_named(each), "covered_by": each.tick} for each in covers if each.taken.single]
+    if single:
+        await session.execute(update(_log).where(*_of_cover()).values(tick=bindparam("covered_by")), single)
+
+
+def _of_cover() -> Sequence[ColumnElement[bool]]:
+    return _log.c.rollout == bindparam("of"), _log.c.tick.is_(None), _log.c.seq <= bindparam("until")
+
+
+def _named(cover: Cover) -> dict[str, Any]:
+    return {"of": cover.rollout, "until": cover.until}
 
 
 async def raise_registers(session: Session, attempt: str, arm: Arm, entries: Iterable[tuple[int, int]]) -> None:
@@ -109,27 +145,60 @@ async def raise_registers(session: Session, attempt: str, arm: Arm, entries: Ite
 
 async def units(session: Session, attempts: Iterable[str], arm: Arm) -> int:
     """About how many different units the attempts served in one arm (HyperLogLog, standard error 3.3 %)."""
-    query = select(SketchRow.registers).where(SketchRow.attempt.in_(list(attempts)), SketchRow.arm == arm)
-    merged = bytearray(REGISTERS)
-    for registers in (await session.execute(query)).scalars():
-        merged = bytearray(map(max, merged, registers))
+    return estimated((await sketches(session, attempts, arm)).values())
+
+
+async def sketches(session: Session, attempts: Iterable[str], arm: Arm) -> dict[str, bytes]:
+    """The unit sketch of each attempt that has served somebody in an arm."""
+    query = select(SketchRow.attempt, SketchRow.registers).where(
+        SketchRow.attempt.in_(list(attempts)), SketchRow.arm == arm
+    )
+    return {row.attempt: row.registers for row in await session.execute(query)}
+
+
+def estimated(registers: Iterable[bytes]) -> int:
+    """About how many different units some sketches have seen together."""
+    merged = EMPTY
+    for more in registers:
+        merged = merge_sketches(merged, more) if merged is not EMPTY else more
     return round(estimate(merged))
 
 
-def _bodies(increment: ArmIncrement) -> Iterable[tuple[str, bytes]]:
+def _bodies(increment: ArmIncrement) -> Iterable[tuple[str, str]]:
     exposures = {
         slot: SlotIncrement(exposures=s.exposures, first_exposures=s.first_exposures, started=s.started)
         for slot, s in increment.slots.items()
         if s.exposures or s.first_exposures or s.started
     }
     if exposures:
-        yield EXPOSURES, msgspec.json.encode(exposures)
+        yield EXPOSURES, msgspec.json.encode(exposures).decode()
     for metric in sorted({metric for s in increment.slots.values() for metric in s.metrics}):
         slots = {slot: s.metrics[metric] for slot, s in increment.slots.items() if metric in s.metrics}
-        yield metric, msgspec.json.encode(slots)
+        yield metric, msgspec.json.encode(slots).decode()
 
 
-def _gathered(rows: Iterable[IncrementRow]) -> Increments:
+class Logged(Protocol):
+    """A row of the log."""
+
+    @property
+    def attempt(self) -> str:
+        """Whose increment it is."""
+
+    @property
+    def arm(self) -> str:
+        """Of which arm."""
+
+    @property
+    def metric(self) -> str:
+        """Which metric, or `EXPOSURES`."""
+
+    @property
+    def body(self) -> str | msgspec.Raw:
+        """By minute, as JSON."""
+
+
+def gathered(rows: Iterable[Logged]) -> Increments:
+    """The rows of one tick as increments, in one order."""
     gathered: Increments = {}
     for row in rows:
         if row.metric == EXPOSURES:

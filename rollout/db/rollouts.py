@@ -1,23 +1,25 @@
 """Rollouts: the record, its attempts, its transitions and its evaluations."""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, insert, inspect, select, update
 from sqlalchemy.orm import undefer
-from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import StaleDataError
 
 from rollout.db.session import Session
-from rollout.db.tables import AttemptRow, EvaluationRow, RolloutRow, TransitionRow
+from rollout.db.tables import AttemptRow, EvaluationRow, RolloutDocumentRow, RolloutRow, TransitionRow
 from rollout.domain.compile import Running
-from rollout.domain.decide import Outcome
 from rollout.domain.evidence import Evidence
+from rollout.domain.plan import RolloutDocument
 from rollout.domain.rollout import EXPOSED, State
+from rollout.domain.starting import Proof, is_proof
 from rollout.domain.transition import Change
 from rollout.errors import Conflict
+
+_rows = RolloutRow.metadata.tables[RolloutRow.__tablename__]
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,11 @@ async def find(session: Session, identifier: str, *, lock: bool = False, evidenc
     )
 
 
+def evidence_if_read(row: RolloutRow) -> Evidence | None:
+    """The row's evidence where whoever read the row asked for it; None without another question to the database."""
+    return None if "evidence" in inspect(row).unloaded else row.evidence
+
+
 async def page(
     session: Session, *, environment: str | None, flag: str | None, status: str | None, limit: int = 200
 ) -> Sequence[RolloutRow]:
@@ -48,12 +55,24 @@ async def page(
     return (await session.execute(query)).scalars().all()
 
 
+async def live(session: Session) -> Sequence[RolloutRow]:
+    """Every rollout that is scheduled or exposed, whatever its environment."""
+    query = select(RolloutRow).where(RolloutRow.status.in_((*EXPOSED, "scheduled"))).order_by(RolloutRow.id)
+    return (await session.execute(query)).scalars().all()
+
+
 async def exposed_on(session: Session, flag: str, environment: str, *, lock: bool = False) -> RolloutRow | None:
     """The rollout that is exposed on a flag in an environment; there is at most one."""
     query = select(RolloutRow).where(RolloutRow.exclusive == exclusive(flag, environment))
     if lock:
         query = query.with_for_update()
     return (await session.execute(query)).scalar_one_or_none()
+
+
+async def exposed(session: Session, environment: str) -> list[Running]:
+    """Exposed rollouts of an environment."""
+    query = select(RolloutRow).where(RolloutRow.environment == environment, RolloutRow.status.in_(EXPOSED))
+    return [_running(row) for row in (await session.execute(query.order_by(RolloutRow.id))).scalars()]
 
 
 async def served(session: Session, environment: str) -> list[Running]:
@@ -73,28 +92,11 @@ async def served(session: Session, environment: str) -> list[Running]:
         )
         .order_by(RolloutRow.id)
     )
-    return [
-        Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
-        for row in (await session.execute(query)).scalars()
-    ]
+    return [_running(row) for row in (await session.execute(query)).scalars()]
 
 
-async def claim_due(session: Session, until: datetime, passed: Collection[str] = ()) -> str | None:
-    """Lock the rollout that has been due longest, passing over `passed` and those another process holds; its id."""
-    query = (
-        select(RolloutRow.id)
-        .where(RolloutRow.next_check_at <= until, RolloutRow.id.not_in(passed))
-        .order_by(RolloutRow.next_check_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    return (await session.execute(query)).scalar_one_or_none()
-
-
-async def overdue(session: Session, since: datetime) -> Sequence[RolloutRow]:
-    """Exposed rollouts that have been due since before a moment and that nobody has looked at."""
-    query = select(RolloutRow).where(RolloutRow.status.in_(EXPOSED), RolloutRow.next_check_at <= since)
-    return (await session.execute(query)).scalars().all()
+def _running(row: RolloutRow) -> Running:
+    return Running(id=row.id, document=row.document, state=row.state, metrics=row.metrics)
 
 
 async def add_attempt(session: Session, row: RolloutRow) -> None:
@@ -142,10 +144,9 @@ async def next_seq(session: Session, rollout: str) -> int:
     return (await session.execute(query)).scalar_one() + 1
 
 
-async def add_evaluation(session: Session, values: dict[str, Any]) -> None:
-    """Append the record of one look."""
-    session.add(EvaluationRow(**values))
-    await session.flush()
+async def add_evaluations(session: Session, looks: Sequence[dict[str, Any]]) -> None:
+    """Append the records of some looks."""
+    await session.execute(insert(EvaluationRow), looks)
 
 
 async def evaluations(session: Session, rollout: str, *, newest: int | None = None) -> Sequence[EvaluationRow]:
@@ -170,7 +171,8 @@ async def replace_state(session: Session, row: RolloutRow, state: State, now: da
     exposed = state.status in EXPOSED
     row.state, row.status, row.ended_at = state, state.status, state.ended_at
     row.exclusive = exclusive(row.flag, row.environment) if exposed else None
-    row.next_check_at = now if exposed else None
+    due = now if exposed or state.status == "scheduled" else None
+    row.next_check_at, row.quiet_until = due, None
     row.revision += 1
     try:
         await session.flush()
@@ -184,36 +186,75 @@ async def create(session: Session, row: RolloutRow) -> None:
     await session.flush()
 
 
-async def looked(session: Session, row: RolloutRow, state: State, now: datetime, next_check: datetime) -> None:
-    """A look has completed: when it was, when the next is due, and since when evidence has been missing."""
-    row.state, row.protected_at, row.judged_at, row.next_check_at = state, now, now, next_check
-    await session.flush()
-
-
-async def judged(session: Session, row: RolloutRow, evidence: Evidence, outcome: Outcome, tick: int) -> None:
-    """The evidence after a recorded tick, and what it found."""
-    row.evidence, row.latest = evidence, outcome
-    row.tick, row.judged = tick, row.accepted
-    flag_modified(row, "evidence")  # it was carried forward in place
-    await session.flush()
+async def looked(session: Session, looks: Sequence[dict[str, Any]]) -> None:
+    """Write what each look leaves of its rollout, whose id is under `of`: columns with their values."""
+    for columns in dict.fromkeys(frozenset(look) for look in looks):
+        alike = [look for look in looks if look.keys() == columns]
+        await session.execute(update(_rows).where(_rows.c.id == bindparam("of")), alike)
 
 
 async def accept(session: Session, row: RolloutRow, now: datetime) -> int:
     """Number the next batch of increments under the row's lock, and make the rollout due; the number.
 
-    Leaves the revision alone: evidence is no change that a person could conflict with.
+    It is due since the last look, not since now: the engine's clock may be behind this one's, and of many the one goes
+    first that was looked at longest ago. Leaves the revision alone: evidence is no change that a person could conflict
+    with.
     """
+    since = now if row.protected_at is None else min(now, row.protected_at)
     taken = await session.execute(
         update(RolloutRow)
         .where(RolloutRow.id == row.id)
-        .values(accepted=RolloutRow.accepted + 1, next_check_at=now)
+        .values(accepted=RolloutRow.accepted + 1, next_check_at=since)
         .returning(RolloutRow.accepted)
         .execution_options(synchronize_session=False)
     )
     return taken.scalar_one()
 
 
+async def wait(session: Session, row: RolloutRow, state: State, until: datetime) -> None:
+    """A scheduled rollout goes on waiting; what is in its way now is kept for people to read."""
+    row.state, row.next_check_at = state, until
+    await session.flush()
+
+
+async def proofs(session: Session, flag: str, environment: str) -> list[Proof]:
+    """Rollouts of a flag in an environment that completed on proof, and whose candidate has done no harm since."""
+    query = select(RolloutRow).where(
+        RolloutRow.flag == flag,
+        RolloutRow.environment == environment,
+        RolloutRow.status.in_(("completed", "rolled_back")),
+        RolloutRow.ended_at.is_not(None),
+    )
+    rows = (await session.execute(query.order_by(RolloutRow.ended_at))).scalars().all()
+    harmed = {row.document.candidate: row.ended_at for row in rows if row.state.breach is not None}
+    return [
+        Proof(rollout=row.id, candidate=row.document.candidate, ended_at=row.ended_at)
+        for row in rows
+        if row.ended_at is not None
+        and is_proof(row.document, row.state)
+        and row.ended_at > (harmed.get(row.document.candidate) or datetime.min.replace(tzinfo=UTC))
+    ]
+
+
+async def keep_document(session: Session, row: RolloutRow, by: str, now: datetime) -> None:
+    """Keep the present version of the document before it is replaced; `by` and `now` are of who replaces it."""
+    session.add(
+        RolloutDocumentRow(
+            rollout=row.id, number=row.state.document, document=row.document, content_hash=row.content_hash,
+            replaced_by=by, replaced_at=now,
+        )
+    )  # fmt: skip
+    await session.flush()
+
+
+async def documents(session: Session, row: RolloutRow) -> dict[int, RolloutDocument]:
+    """Every version of a rollout's document by its number, the present one included."""
+    query = select(RolloutDocumentRow).where(RolloutDocumentRow.rollout == row.id)
+    kept = {each.number: each.document for each in (await session.execute(query)).scalars()}
+    return {**kept, row.state.document: row.document}
+
+
 async def postpone(session: Session, row: RolloutRow, until: datetime) -> None:
-    """Make the rollout due at a later moment, whatever else happened to it."""
-    row.next_check_at = until
+    """Make the rollout due at a later moment, whatever else happened to it; what was not looked at is not quiet."""
+    row.next_check_at, row.quiet_until = until, None
     await session.flush()

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url, text
+from sqlalchemy import ExceptionContext, event, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from rollout.db.address import asynchronous, patient
+from rollout.db.outage import ends_connection
 
 Session = AsyncSession
 Duplicate = IntegrityError
@@ -20,8 +23,9 @@ Unstorable = DataError
 """A value that no column can hold."""
 Unavailable = OperationalError
 """The database did not do it now: a lock held too long, a deadlock, a lost connection."""
-_PATIENCE = "-c lock_timeout=8s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
-"""PostgreSQL ends what a stopped process left half done, so that a kill or a roll back never waits for it for long."""
+_PATIENCE = "-c lock_timeout=8s -c statement_timeout=30s -c idle_in_transaction_session_timeout=4s"
+"""PostgreSQL ends what a stopped process left half done, well before those who wait for its locks give up: a kill or a
+roll back, by a person or by another engine, comes through within five seconds."""
 _PRAGMAS = ("busy_timeout=5000", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
 
 
@@ -35,14 +39,7 @@ class Database:
             self._writer = _sqlite(self.url, size=1, begin="BEGIN IMMEDIATE")
             self._reader = _sqlite(self.url, size=8, begin="BEGIN", pragmas=("query_only=ON",))
         else:
-            self._writer = self._reader = create_async_engine(
-                self.url,
-                pool_size=10,
-                max_overflow=10,
-                pool_pre_ping=True,
-                hide_parameters=True,
-                connect_args={"options": _PATIENCE},
-            )
+            self._writer = self._reader = _postgresql(self.url)
         self._write = async_sessionmaker(self._writer, expire_on_commit=False)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False)
 
@@ -75,14 +72,23 @@ class Database:
             await self._reader.dispose()
 
 
-def asynchronous(url: str) -> str:
-    """The same database through its asynchronous driver: a plain `sqlite:///` or `postgresql://` address will do."""
-    parsed = make_url(url)
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
-    backend = parsed.get_backend_name()
-    if backend not in drivers:
-        raise ValueError(f"{backend!r} is no database this service knows; use sqlite or postgresql")
-    return parsed.set(drivername=drivers[backend]).render_as_string(hide_password=False)
+def _postgresql(url: str) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=10,
+        max_overflow=10,
+        pool_pre_ping=True,  # a connection to a server that is gone is replaced before it is used
+        hide_parameters=True,
+        connect_args={**patient(url), "options": _PATIENCE},
+    )
+    event.listen(engine.sync_engine, "handle_error", _give_up_connection)
+    return engine
+
+
+def _give_up_connection(context: ExceptionContext) -> None:
+    """A server that was demoted or is ending answers still, and would for ever: all connections to it are replaced."""
+    if ends_connection(context.original_exception):
+        context.is_disconnect = True
 
 
 def _sqlite(url: str, size: int, begin: str, pragmas: tuple[str, ...] = ()) -> AsyncEngine:

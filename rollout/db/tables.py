@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rollout.db.base import Base, Big, Json, UtcDateTime
 from rollout.domain.cohort import Cohort
-from rollout.domain.decide import Outcome
+from rollout.domain.decision import Outcome
 from rollout.domain.environment import Environment
 from rollout.domain.evidence import Evidence
 from rollout.domain.flag import Flag
@@ -84,7 +84,8 @@ class RolloutRow(Base):
     """One run of a plan. `exclusive` is flag@environment while exposed, so that only one can be.
 
     `accepted` numbers the batches of increments, `judged` is the last one a tick has covered; both move under the
-    row's lock. Every other change is a compare-and-set on `revision`.
+    row's lock. Every other change is a compare-and-set on `revision`. Until `quiet_until` a look could only hold,
+    unless evidence comes or somebody acts.
     """
 
     __tablename__ = "rollouts"
@@ -109,8 +110,32 @@ class RolloutRow(Base):
     judged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     next_check_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     protected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    quiet_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     __table_args__ = (Index("ix_rollouts_next_check_at", "next_check_at"),)
     __mapper_args__ = {"version_id_col": revision, "version_id_generator": False}
+
+
+class RolloutDocumentRow(Base):
+    """A former version of a rollout's document: looks were made with it, and replay makes them again."""
+
+    __tablename__ = "rollout_documents"
+    rollout: Mapped[str] = mapped_column(Id, ForeignKey("rollouts.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    document: Mapped[RolloutDocument] = mapped_column(Json(RolloutDocument))
+    content_hash: Mapped[str] = mapped_column(String(64))
+    replaced_by: Mapped[str] = mapped_column(String(200))
+    replaced_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SourceRow(Base):
+    """What the source of a metric said last in an environment: how often in a row it has failed, and when."""
+
+    __tablename__ = "sources"
+    environment: Mapped[str] = mapped_column(Key, ForeignKey("environments.key"), primary_key=True)
+    metric: Mapped[str] = mapped_column(Key, ForeignKey("metrics.key"), primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer)
+    error: Mapped[str | None] = mapped_column(Text)
+    reported_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class AttemptRow(Base):
@@ -206,6 +231,22 @@ class RulesetRow(Base):
     revision: Mapped[int] = mapped_column(Integer, primary_key=True)
     document: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class OverrideRow(Base):
+    """A unit that a person gave a variant, until it ends; then the row goes."""
+
+    __tablename__ = "overrides"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    flag: Mapped[str] = mapped_column(Key, ForeignKey("flags.key"))
+    environment: Mapped[str] = mapped_column(Key, ForeignKey("environments.key"))
+    unit: Mapped[str] = mapped_column(String(500))
+    variant: Mapped[str] = mapped_column(Key)
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    __table_args__ = (UniqueConstraint("environment", "flag", "unit"),)
 
 
 class EngineRow(Base):

@@ -7,7 +7,7 @@ import numpy as np
 
 from rollout.domain.evidence import ArmSums, GuardrailEvidence, added
 from rollout.domain.watch import Watch
-from rollout.stats.ceiling import FRESH, Ceiling, Levels, ceiling_log_factors, restarted
+from rollout.stats.ceiling import FRESH, Ceiling, Levels, ceiling_log_factors, is_exceeded, restarted
 from rollout.stats.count_rate import Exposed
 from rollout.stats.histogram import Histogram
 from rollout.stats.margin import Direction
@@ -27,11 +27,23 @@ def watch_ceiling(mine: GuardrailEvidence, watch: Watch, candidate: ArmSums) -> 
         return
     if watch.kind == "count_rate":
         candidate = _with_exposure(mine, candidate)
-    observed, ceiling = _observed(watch, candidate)
+    mine.ceiling = observe_level(mine, watch, candidate, (watch.ceiling, watch.focus), mine.ceiling)
+
+
+def observe_level(
+    mine: GuardrailEvidence, watch: Watch, candidate: ArmSums, limit: tuple[float, float | None], wealth: list[float]
+) -> list[float]:
+    """The detector's wealth after fresh outcomes; `limit` is (level, which quantile it limits, None for a mean)."""
+    observed, ceiling = _observed(watch, candidate, limit)
     if observed is None:
-        return
+        return wealth
     factors = ceiling_log_factors(observed, ceiling) / mine.design_effect
-    mine.ceiling = [rounded(value) for value in restarted(mine.ceiling or FRESH, factors, ALPHA)]
+    return [rounded(value) for value in restarted(wealth or FRESH, factors, ALPHA)]
+
+
+def is_beyond(wealth: list[float]) -> bool:
+    """Whether the level is shown to be beyond its limit now."""
+    return bool(wealth) and is_exceeded(wealth, ALPHA)
 
 
 def _with_exposure(mine: GuardrailEvidence, arm: ArmSums) -> ArmSums:
@@ -43,9 +55,11 @@ def _with_exposure(mine: GuardrailEvidence, arm: ArmSums) -> ArmSums:
     return ArmSums(totals=totals)
 
 
-def _observed(watch: Watch, arm: ArmSums) -> tuple[Counts | Levels | Exposed | None, Ceiling]:
-    assert watch.ceiling is not None
-    ceiling = Ceiling(watch.ceiling, watch.direction)
+def _observed(
+    watch: Watch, arm: ArmSums, limit: tuple[float, float | None]
+) -> tuple[Counts | Levels | Exposed | None, Ceiling]:
+    level, focus = limit
+    ceiling = Ceiling(level, watch.direction)
     if watch.kind == "proportion":
         return (Counts(int(arm.totals[0]), int(arm.totals[1])) if arm.totals else None), ceiling
     if watch.kind == "count_rate":
@@ -53,16 +67,15 @@ def _observed(watch: Watch, arm: ArmSums) -> tuple[Counts | Levels | Exposed | N
     if not arm.histogram:
         return None, ceiling
     histogram = Histogram.of(grid_of(watch.bounds), arm.histogram)
-    if watch.focus is None:
-        return _levels(histogram, watch), Ceiling(watch.ceiling - histogram.grid.floor, watch.direction)
-    beyond = float(histogram.beyond([watch.ceiling], watch.direction)[0])
-    return Counts(int(histogram.n), int(beyond)), Ceiling(_share(watch.focus, watch.direction), "lower_is_better")
+    if focus is None:
+        return _levels(histogram, watch, level), Ceiling(level - histogram.grid.floor, watch.direction)
+    beyond = float(histogram.beyond([level], watch.direction)[0])
+    return Counts(int(histogram.n), int(beyond)), Ceiling(_share(focus, watch.direction), "lower_is_better")
 
 
-def _levels(histogram: Histogram, watch: Watch) -> Levels:
-    assert watch.ceiling is not None
+def _levels(histogram: Histogram, watch: Watch, level: float) -> Levels:
     floor = histogram.grid.floor
-    cap = CAP_OVER_CEILING * watch.ceiling if watch.bounds is None else watch.bounds[1] - floor
+    cap = CAP_OVER_CEILING * level if watch.bounds is None else watch.bounds[1] - floor
     return Levels(np.maximum(histogram.values - floor, 0.0), histogram.counts, cap)
 
 

@@ -5,14 +5,18 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from rollout.domain import exclusion, holdout
 from rollout.domain.cohort import Cohort
 from rollout.domain.document import same
 from rollout.domain.flag import Flag, FlagState, Targeting, TargetingRule
+from rollout.domain.holdout import Holdout
 from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument, lease_seconds, percentage_of
 from rollout.domain.rollout import EXPOSED, State, percentage_now
 from rollout_client.evaluation.ruleset import (
     BUCKETS,
+    SCHEMA,
+    SCHEMA_OF_SLICES,
     Patch,
     Prerequisite,
     RolloutRule,
@@ -22,6 +26,7 @@ from rollout_client.evaluation.ruleset import (
     RulesetFlag,
     RulesetMetric,
     Serve,
+    Slice,
     Split,
 )
 from rollout_client.evaluation.targeting import Condition
@@ -39,13 +44,19 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one environment serves, uncompiled. `rollouts`: exposed ones, and the last ended one of each flag."""
+    """Everything one environment serves, uncompiled. `rollouts`: exposed ones, and the last ended one of each flag.
+
+    `overrides`: by flag and unit, the variants that people gave and that have not ended.
+    The units of the `holdout` are in none of them.
+    """
 
     environment: str
     flags: Mapping[str, Flag]
     states: Mapping[str, FlagState]
     cohorts: Mapping[str, Cohort]
     rollouts: Sequence[Running]
+    overrides: Mapping[str, Mapping[str, str]] = {}
+    holdout: Holdout | None = None
 
 
 def compile_ruleset(served: Served, revision: int, edition: str = "") -> Ruleset:
@@ -54,10 +65,7 @@ def compile_ruleset(served: Served, revision: int, edition: str = "") -> Ruleset
     for rollout in served.rollouts:
         by_flag.setdefault(rollout.document.flag, []).append(rollout)
     exposed = [rollout for rollout in served.rollouts if rollout.state.status in EXPOSED]
-    flags = {
-        key: _flag(flag, served.states.get(key, FlagState()), served.environment, by_flag.get(key, ()))
-        for key, flag in served.flags.items()
-    }
+    flags = {key: _flag(flag, served, by_flag.get(key, ())) for key, flag in served.flags.items()}
     return Ruleset(
         environment=served.environment,
         revision=revision,
@@ -65,6 +73,7 @@ def compile_ruleset(served: Served, revision: int, edition: str = "") -> Ruleset
         flags=flags,
         cohorts={key: RulesetCohort(units=cohort.units, when=cohort.when) for key, cohort in served.cohorts.items()},
         metrics=_metrics(exposed),
+        schema=SCHEMA_OF_SLICES if any(_slices(rollout, served.holdout) for rollout in exposed) else SCHEMA,
     )
 
 
@@ -75,6 +84,7 @@ def difference(before: Ruleset, after: Ruleset) -> Patch:
         base_edition=before.edition,
         revision=after.revision,
         edition=after.edition,
+        schema=after.schema,
         flags=_changed(before.flags, after.flags),
         cohorts=_changed(before.cohorts, after.cohorts),
         metrics=_changed(before.metrics, after.metrics),
@@ -87,14 +97,15 @@ def _changed(before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, T | N
     return changes
 
 
-def _flag(flag: Flag, state: FlagState, environment: str, rollouts: Iterable[Running]) -> RulesetFlag:
-    targeting = flag.targeting.get(environment, Targeting())
+def _flag(flag: Flag, served: Served, rollouts: Iterable[Running]) -> RulesetFlag:
+    targeting = flag.targeting.get(served.environment, Targeting())
+    state = served.states.get(flag.key, FlagState())
     rules: list[Rule] = [_authored(rule) for rule in targeting.rules]
     pins: dict[str, Literal["live", "drain"]] = {}
     for rollout in rollouts:
         exposed = rollout.state.status in EXPOSED
         if exposed:
-            rules += exposure_rules(rollout, flag)
+            rules += exposure_rules(rollout, flag, _slices(rollout, served.holdout))
         if rollout.document.pin is not None:
             drains = rollout.document.on_rollback == "drain" or rollout.state.status == "completed"
             if rollout.state.exposed:
@@ -108,7 +119,7 @@ def _flag(flag: Flag, state: FlagState, environment: str, rollouts: Iterable[Run
         killed=state.killed,
         released=state.released,
         prerequisites=tuple(Prerequisite(flag=p.flag, variants=p.variants) for p in flag.prerequisites),
-        overrides=targeting.overrides,
+        overrides={**targeting.overrides, **served.overrides.get(flag.key, {})},
         pins=pins,
         rules=tuple(rules),
     )
@@ -122,8 +133,8 @@ def _authored(rule: TargetingRule) -> Rule:
     return Split(weights=weights, when=rule.when, unit=rule.unit)
 
 
-def exposure_rules(rollout: Running, flag: Flag) -> list[Rule]:
-    """The rules of one exposed rollout, narrowest first.
+def exposure_rules(rollout: Running, flag: Flag, slices: tuple[Slice, ...] = ()) -> list[Rule]:
+    """The rules of one exposed rollout, narrowest first; each that exposes somebody is confined to the slices.
 
     A cohort let in by an earlier stage keeps what it has, outside evidence, as long as that is more than the present
     stage gives everyone. Whoever is outside the present stage's population is served the baseline.
@@ -141,16 +152,23 @@ def exposure_rules(rollout: Running, flag: Flag) -> list[Rule]:
         )
         if kept and not (present and present.cohort == earlier.cohort):
             share = earlier.percentage if state.exposed else 0.0
-            rules.append(_exposure(rollout, flag, share, attempt=None, cohort=earlier.cohort))
+            rules.append(_exposure(rollout, flag, share, attempt=None, cohort=earlier.cohort, slices=slices))
     cohort = present.cohort if present else None
-    rules.append(_exposure(rollout, flag, now, attempt=attempt.id if state.exposed else None, cohort=cohort))
+    live = attempt.id if state.exposed else None
+    rules.append(_exposure(rollout, flag, now, attempt=live, cohort=cohort, slices=slices))
     if cohort is not None:
         rules.append(Serve(variant=document.baseline))
     return rules
 
 
 def _exposure(
-    rollout: Running, flag: Flag, percentage: float, *, attempt: str | None, cohort: str | None
+    rollout: Running,
+    flag: Flag,
+    percentage: float,
+    *,
+    attempt: str | None,
+    cohort: str | None,
+    slices: tuple[Slice, ...],
 ) -> RolloutRule:
     document = rollout.document
     lease = lease_seconds(document)
@@ -167,7 +185,17 @@ def _exposure(
         salt=f"{flag.salt or flag.key}:{rollout.id}" if document.reseed else None,
         metrics=tuple(sorted(rollout.metrics)) if attempt is not None else (),
         frozen=dict(sorted(rollout.state.frozen.items())) if attempt is not None else {},
+        slices=slices,
     )
+
+
+def _slices(rollout: Running, held_out: Holdout | None) -> tuple[Slice, ...]:
+    """Whom a rollout can reach at all: nobody of the holdout, and only its own range of its group."""
+    slices = () if held_out is None else (holdout.slice_of(held_out),)
+    place = rollout.state.slice
+    if rollout.document.exclusion is None or place is None:
+        return slices
+    return (*slices, exclusion.slice_of(rollout.document.exclusion, place))
 
 
 def _metrics(exposed: Iterable[Running]) -> dict[str, RulesetMetric]:

@@ -3,16 +3,18 @@
 from typing import Literal
 
 from rollout.domain.document import Document, Problem, key_problems
+from rollout.domain.holdout import Holdout, holdout_problems
 
 
 class Environment(Document, frozen=True, kw_only=True):
-    """An authored environment."""
+    """An authored environment. The units of its `holdout` are in no rollout."""
 
     key: str
     kind: Literal["Environment"] = "Environment"
     description: str = ""
+    holdout: Holdout | None = None
 
 
 def environment_problems(environment: Environment) -> list[Problem]:
     """Everything wrong with an environment."""
-    return key_problems(environment.key)
+    return key_problems(environment.key) + holdout_problems(environment.holdout)

@@ -8,6 +8,7 @@ sharper e-process has decided about the same quantity, the interval agrees with 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -80,15 +81,36 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True):
     units: int
 
 
+class ShownEffect(NamedTuple):
+    """An effect in its form, its interval, and the levels of the lower and the upper end."""
+
+    form: Form
+    estimate: float | None
+    interval: Interval | None
+    levels: Levels
+
+
 def estimates_of(mine: GuardrailEvidence, watch: Watch, reading: Reading, audience: Audience) -> Estimates:
     """The estimates of one metric as its evidence stands."""
-    form: Form = "ratio" if watch.margin.relative else "difference"
-    levels = Levels(audience.alpha_harm, audience.alpha_gate)
-    if watch.direction == "higher_is_better":
-        levels = Levels(levels.upper, levels.lower)
-    estimate, interval = _effect(mine, watch, form, levels)
+    form, estimate, interval, _ = effect_of(mine, watch, reading, Levels(audience.alpha_harm, audience.alpha_gate))
     candidate, baseline = (_level(mine, watch, arm, audience.alpha_gate) for arm in ARMS)
-    accepted = _line(watch.margin, watch, form)
+    return Estimates(
+        metric=watch.metric,
+        form=form,
+        effect=_range(estimate, interval),
+        accepted=round(_line(watch.margin, watch, form), DIGITS),
+        candidate=candidate,
+        baseline=baseline,
+        threshold=mine.calibration.gate if watch.focus is not None and mine.calibration is not None else None,
+        harmed_units=_harmed(mine, watch, audience.units),
+    )
+
+
+def effect_of(mine: GuardrailEvidence, watch: Watch, reading: Reading, alphas: Levels) -> ShownEffect:
+    """The size of one metric's change and its interval, agreeing with what was decided; `alphas` of (harm, gate)."""
+    form: Form = "ratio" if watch.margin.relative else "difference"
+    levels = alphas if watch.direction == "lower_is_better" else Levels(alphas.upper, alphas.lower)
+    estimate, interval = _effect(mine, watch, form, levels)
     if interval is not None and watch.kind in DECIDED_BY_WHAT_IS_SHOWN:
         interval = consistent(
             interval,
@@ -98,16 +120,7 @@ def estimates_of(mine: GuardrailEvidence, watch: Watch, reading: Reading, audien
             watch.direction,
             _line(reading.gate_margin, watch, form),
         )
-    return Estimates(
-        metric=watch.metric,
-        form=form,
-        effect=_range(estimate, interval),
-        accepted=round(accepted, DIGITS),
-        candidate=candidate,
-        baseline=baseline,
-        threshold=mine.calibration.gate if watch.focus is not None and mine.calibration is not None else None,
-        harmed_units=_harmed(mine, watch, audience.units),
-    )
+    return ShownEffect(form, estimate, interval, levels)
 
 
 def _line(margin: Margin, watch: Watch, form: Form) -> float:

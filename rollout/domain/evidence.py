@@ -93,7 +93,8 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     each gate. `cells` holds the present attempt, `past` the former ones by arm, `totals` all of them. `watermark`: the
     last minute already bet of a metric with maturity, `guesses` the history that each open minute is bet on. `staked`:
     outcomes that were bet, by arm; `per_unit` the most requests per unit that an attempt had. `ceiling` is the
-    detector's wealth, `uncovered` events that still wait for their exposure.
+    detector's wealth, `uncovered` events that still wait for their exposure. `spent_by_day` and `spent_by_stage` are
+    what the candidate spent of a budget, `level` the detector of a budget per request.
     """
 
     history: tuple[float, float] | None = None
@@ -115,6 +116,9 @@ class GuardrailEvidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     per_unit: float = 1.0
     ceiling: list[float] = msgspec.field(default_factory=list)
     uncovered: list[float] = msgspec.field(default_factory=list)
+    spent_by_day: dict[int, float] = msgspec.field(default_factory=dict)
+    spent_by_stage: dict[int, float] = msgspec.field(default_factory=dict)
+    level: list[float] = msgspec.field(default_factory=list)
     watermark: int = 0
     guesses: dict[int, tuple[float, float]] = msgspec.field(default_factory=dict)
     late: int = 0
@@ -185,16 +189,23 @@ def in_order(increments: Increments) -> Increments:
 
 
 def merge_slot(into: SlotIncrement, more: SlotIncrement) -> None:
-    """Merge one minute of one arm by addition."""
+    """Merge one minute of one arm by addition. Rows of numbers are replaced, never changed, so they may be shared."""
     for mine, added in (
         (into.exposures, more.exposures),
         (into.first_exposures, more.first_exposures),
         (into.started, more.started),
     ):
+        if not mine:
+            mine.update(added)
+            continue
         for cell, count in added.items():
             mine[cell] = mine.get(cell, 0) + count
     for metric, increment in more.metrics.items():
-        _merge_metric(into.metrics.setdefault(metric, MetricIncrement()), increment)
+        known = into.metrics.get(metric)
+        if known is None:
+            into.metrics[metric] = MetricIncrement(cells=dict(increment.cells), histogram=dict(increment.histogram))
+        else:
+            _merge_metric(known, increment)
 
 
 def _merge_metric(into: MetricIncrement, more: MetricIncrement) -> None:

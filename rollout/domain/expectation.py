@@ -9,6 +9,8 @@ from rollout.domain.metric import Metric
 from rollout.domain.plan import PlanBody
 
 MOST_RUNS = 5_000
+MOST_UNITS = 10**9
+MOST_STICKINESS = 0.99
 SIMULATED = ("proportion", "count_rate", "mean", "quantile", "distribution")
 """Kinds of metric that the simulation knows."""
 
@@ -17,12 +19,15 @@ class ExpectedMetric(Document, frozen=True, kw_only=True):
     """What is true of the baseline: the rate of a proportion or count rate, else values by their mean or median.
 
     Values are lognormal; `spread` is the standard deviation of their natural logarithm (1: the p95 is five medians).
+    `stickiness` says how much outcomes of one unit go together, as their intra-class correlation: 0 not at all, near 1
+    a unit always has the same. It needs `units`.
     """
 
     rate: float | None = None
     mean: float | None = None
     median: float | None = None
     spread: float = 1.0
+    stickiness: float = 0.0
 
 
 class Regression(Document, frozen=True, kw_only=True):
@@ -33,9 +38,14 @@ class Regression(Document, frozen=True, kw_only=True):
 
 
 class Expectation(Document, frozen=True, kw_only=True):
-    """The traffic of both arms together, the metrics of the guardrails, and the regressions to try, one at a time."""
+    """The traffic of both arms together, the metrics of the guardrails, and the regressions to try, one at a time.
+
+    `units` is how many different units the requests come from while the rollout lasts, each as often as any other; so
+    a unit comes back `requests_per_minute / units` times a minute. None: each request is of a unit of its own.
+    """
 
     requests_per_minute: float
+    units: int | None = None
     metrics: dict[str, ExpectedMetric]
     regressions: tuple[Regression, ...] = ()
     runs: int = 200
@@ -50,6 +60,8 @@ def expectation_problems(expected: Expectation, plan: PlanBody, metrics: Mapping
         problems.append(Problem("requests_per_minute", "give the requests of both arms together, above 0"))
     if not 1 <= expected.runs <= MOST_RUNS:
         problems.append(Problem("runs", f"give 1 to {MOST_RUNS}"))
+    if expected.units is not None and not MOST_UNITS >= expected.units >= 2:
+        problems.append(Problem("units", f"give how many different units come, 2 to {MOST_UNITS}, or leave it out"))
     guarded = [guardrail.metric for guardrail in plan.guardrails if guardrail.on_breach != "warn"]
     for name in dict.fromkeys(guarded):
         kind = metrics[name].kind
@@ -60,6 +72,7 @@ def expectation_problems(expected: Expectation, plan: PlanBody, metrics: Mapping
             problems.append(Problem(f"metrics.{name}", f"there is no metric {name!r}; correct the name"))
         else:
             problems += _metric_problems(f"metrics.{name}", each, metrics[name])
+            problems += _stickiness_problems(f"metrics.{name}.stickiness", each.stickiness, expected.units)
     for i, regression in enumerate(expected.regressions):
         if regression.metric not in guarded:
             known = ", ".join(guarded) or "none"
@@ -68,6 +81,14 @@ def expectation_problems(expected: Expectation, plan: PlanBody, metrics: Mapping
         if not 0.0 < regression.times < math.inf:
             problems.append(Problem(f"regressions[{i}].times", "give a factor above 0, such as 1.5"))
     return problems
+
+
+def _stickiness_problems(path: str, stickiness: float, units: int | None) -> list[Problem]:
+    if not 0.0 <= stickiness <= MOST_STICKINESS:
+        return [Problem(path, f"is an intra-class correlation: give 0 to {MOST_STICKINESS}")]
+    if stickiness and units is None:
+        return [Problem(path, "outcomes can only go together when units come back; say how many `units` there are")]
+    return []
 
 
 def _metric_problems(path: str, each: ExpectedMetric, metric: Metric) -> list[Problem]:

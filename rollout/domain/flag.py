@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from rollout.domain import exclusion, holdout
 from rollout.domain.document import Document, Problem, key_problems, same
 from rollout_client.evaluation.authoring import condition_problems
 from rollout_client.evaluation.ruleset import BUCKETS
@@ -73,6 +74,9 @@ def flag_problems(flag: Flag) -> list[Problem]:
     for name in flag.variants:
         problems += key_problems(name, f"variants.{name}")
     problems += _unknown(flag, flag.default_variant, "default_variant")
+    if flag.salt is not None and flag.salt.startswith((exclusion.SALT, holdout.SALT)):
+        message = "would draw the arms from the buckets of a slice; choose one that does not begin so"
+        problems.append(Problem("salt", message))
     for i, required in enumerate(flag.prerequisites):
         if required.flag == flag.key:
             problems.append(Problem(f"prerequisites[{i}].flag", "a flag cannot require itself; name another flag"))

@@ -6,17 +6,19 @@ What the simulation leaves out is said in `left_out`; `rollout.stats.simulate` s
 import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from rollout.domain.document import duration
+from rollout.domain.document import Problem, duration
 from rollout.domain.expectation import SIMULATED, Expectation, ExpectedMetric, Regression
 from rollout.domain.metric import Metric
 from rollout.domain.plan import PlanBody, Stage, last_percentage, units_wanted
 from rollout.domain.watch import Watch, watches
 from rollout.stats.margin import Margin
+from rollout.stats.population import Population
 from rollout.stats.simulate import (
     Outcomes,
     Scenario,
@@ -28,48 +30,75 @@ from rollout.stats.simulate import (
 )
 from rollout.stats.simulated import Course, Simulated
 from rollout.stats.simulated_distribution import Distribution, lognormal
+from rollout.stats.units_harmed import Harm, units_harmed
 from rollout.stats.values import ValueTest
 
 _TICKS = (1, 2, 5, 10, 30, 60, 180, 360, 720, 1440)
 """Minutes between two looks; the first of which the shortest way through the plan takes no more than `_LOOKS`."""
 _LOOKS = 40
+_COARSENING = 0.01
+"""The later, the fewer looks: moments are told to one part in a hundred, and who stays undecided costs little."""
 
 
 class _Opened(NamedTuple):
-    """A stage with a control arm; `opens` is the percentage that leaving it opens, as in `watch.gate_margin`."""
+    """A stage with a control arm; `opens` is the percentage that leaving it opens, as in `watch.gate_margin`.
+
+    A bake `proves` nothing: what the last stage has proven carries it.
+    """
 
     name: str
     percentage: float
     lasts: timedelta
     units: int
     opens: float
+    proves: bool = True
 
 
 class Fate(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the runs in which the candidate is so much worse from a stage on; None: it is not.
 
-    `hours` are (median, nine in ten) from the beginning of the stage to the end that most runs came to; `exposed` and
-    `harmed` are medians: requests that the candidate answered from then on, and events that the baseline would not have
-    had (rates only).
+    All is said of the runs that came to the stage, which is the part `reached`; of none, it is all zero. Pairs of hours
+    are (median, nine in ten) from the beginning of the stage: `hours` to the end that most runs came to,
+    `until_rollback` of those that were rolled back. What harm cost is a median, from then on: `requests` that the
+    candidate answered, different `units` that it served, `events` that the baseline would not have had and the units
+    that met one (rates only).
     """
 
     regression: Regression | None
     stage: str
+    reached: float
     rolled_back: float
     completed: float
     undecided: float
     hours: tuple[float, float]
-    exposed: int
-    harmed: float | None
+    until_rollback: tuple[float, float] | None
+    requests: int
+    units: int
+    events: float | None
+    units_harmed: float | None
+
+
+class StageForecast(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage of the runs without a regression: hours in it (median, nine in ten), and which gate was passed last.
+
+    `last` is the part of the runs in it for each of `min_duration`, `min_units` and the guardrails; a gate that was
+    still closed at the horizon was the last.
+    """
+
+    stage: str
+    percentage: float
+    reached: float
+    hours: tuple[float, float]
+    last: dict[str, float]
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """The fates, without a regression first; `slowest` says in which part of those runs each gate passed last."""
+    """The stages, and the fates, without a regression first; what was left out is said."""
 
     runs: int
     minutes_per_look: int
+    stages: tuple[StageForecast, ...]
     fates: tuple[Fate, ...]
-    slowest: dict[str, float]
     left_out: tuple[str, ...]
 
 
@@ -79,12 +108,9 @@ def forecast(plan: PlanBody, metrics: Mapping[str, Metric], expected: Expectatio
     Raises:
         ValueError: nothing of the plan can be simulated; the message says why.
     """
-    guarded = [watch for watch in watches(plan, metrics) if watch.role == "guardrail" and _is_known(watch)]
-    stages = list(_open_stages(plan))
-    if not guarded:
-        raise ValueError("the plan has no guardrail that can be simulated: it would only take its stages' time")
-    if not stages:
-        raise ValueError("the plan has no stage with a control arm and without a cohort")
+    for problem in forecast_problems(plan, metrics):
+        raise ValueError(problem.message)
+    guarded, stages = _guarded(plan, metrics), list(_open_stages(plan))
     minutes = _minutes_per_look(stages)
     trial = _Trial(plan, metrics, expected, guarded, stages, minutes)
     rng = np.random.default_rng(seed)
@@ -92,15 +118,28 @@ def forecast(plan: PlanBody, metrics: Mapping[str, Metric], expected: Expectatio
     fates = [trial.fate(without, None, 0)]
     for regression in expected.regressions:
         fates += [trial.fate(trial.run(regression, at, rng), regression, at) for at in range(len(stages))]
-    last = np.bincount(without.log_e_gate.argmin(axis=0), minlength=len(guarded)) / expected.runs
-    slowest = {watch.metric: float(part) for watch, part in zip(guarded, last, strict=True)}
     return Forecast(
         runs=expected.runs,
         minutes_per_look=minutes,
+        stages=tuple(trial.stage(without, at) for at in range(len(stages)) if (without.last_gate[at] >= 0).any()),
         fates=tuple(fates),
-        slowest=slowest,
-        left_out=tuple(_left_out(plan, metrics)),
+        left_out=tuple(_left_out(plan, metrics, expected)),
     )
+
+
+def forecast_problems(plan: PlanBody, metrics: Mapping[str, Metric]) -> list[Problem]:
+    """Why nothing of a plan could be simulated; the plan itself has no problems."""
+    problems = []
+    if not _guarded(plan, metrics):
+        message = "the plan has no guardrail that can be simulated: it would only take its stages' time"
+        problems.append(Problem("guardrails", message))
+    if not any(_open_stages(plan)):
+        problems.append(Problem("stages", "the plan has no stage with a control arm and without a cohort"))
+    return problems
+
+
+def _guarded(plan: PlanBody, metrics: Mapping[str, Metric]) -> list[Watch]:
+    return [watch for watch in watches(plan, metrics) if watch.role == "guardrail" and _is_known(watch)]
 
 
 class _Trial:
@@ -127,6 +166,7 @@ class _Trial:
                 max(1, math.ceil(opened.lasts.total_seconds() / 60 / self._minutes)),
                 opened.units,
                 opened.opens,
+                opened.proves,
             )
             for opened in self._stages
         )
@@ -139,32 +179,68 @@ class _Trial:
             alpha_rollback=analysis.alpha_rollback,
             alpha_advance=analysis.alpha_advance,
             risk_scaled=analysis.risk_scaled,
+            units=self._expected.units,
+            coarsening=_COARSENING,
         )
         return simulate(scenario, self._expected.runs, rng)
 
+    def stage(self, outcomes: Outcomes, at: int) -> StageForecast:
+        """What they did in one stage; some were in it until its end, or the horizon."""
+        inside = outcomes.last_gate[at] >= 0
+        gates = ("min_duration", "min_units", *(watch.metric for watch in self._guarded))
+        last = np.bincount(outcomes.last_gate[at][inside], minlength=len(gates)) / inside.sum()
+        return StageForecast(
+            stage=self._stages[at].name,
+            percentage=self._stages[at].percentage,
+            reached=float(inside.mean()),
+            hours=self._hours(outcomes.ticks_by_stage[at][inside]),
+            last={gate: float(part) for gate, part in zip(gates, last, strict=True) if part},
+        )
+
     def fate(self, outcomes: Outcomes, regression: Regression | None, at: int) -> Fate:
         """What became of them."""
-        parts = {"rolled_back": outcomes.rolled_back, "completed": outcomes.completed, "undecided": outcomes.undecided}
-        ended = max(parts.values(), key=lambda part: int(part.sum()))
-        hours = outcomes.ticks_by_stage[at:].sum(axis=0)[ended] * self._minutes / 60
-        median, most = np.quantile(hours, (0.5, 0.9), method="higher")
-        exposed = outcomes.requests_by_stage[at:].sum(axis=0)
+        inside = outcomes.ticks_by_stage[at] > 0
+        ended = {"rolled_back": outcomes.rolled_back, "completed": outcomes.completed, "undecided": outcomes.undecided}
+        parts = {name: runs & inside for name, runs in ended.items()}
+        ticks = outcomes.ticks_by_stage[at:].sum(axis=0)
+        requests = np.zeros(outcomes.requests_by_stage[:, inside].shape)  # from the stage on
+        requests[at:] = outcomes.requests_by_stage[at:, inside]
+        answered, population = requests[..., 0].sum(axis=0), self._population()
+        harm = None if regression is None else self._harm(regression)
         return Fate(
             regression=regression,
             stage=self._stages[at].name,
-            **{name: float(part.mean()) for name, part in parts.items()},
-            hours=(float(median), float(most)),
-            exposed=int(np.median(exposed)),
-            harmed=None if regression is None else self._harmed(regression, float(np.median(exposed))),
+            reached=float(inside.mean()),
+            **{name: float(part.sum() / max(1, inside.sum())) for name, part in parts.items()},
+            hours=self._hours(ticks[max(parts.values(), key=lambda part: int(part.sum()))]),
+            until_rollback=self._hours(ticks[parts["rolled_back"]]) if parts["rolled_back"].any() else None,
+            requests=round(_median(answered)),
+            units=round(_median(answered if population is None else population.met(requests))),
+            events=None if harm is None else _median(answered) * float(harm.excess().mean()),
+            units_harmed=None if harm is None else _median(units_harmed(harm, population, requests)),
         )
 
-    def _harmed(self, regression: Regression, exposed: float) -> float | None:
-        metric = self._metrics[regression.metric]
-        rate = self._expected.metrics[regression.metric].rate
-        if rate is None or metric.direction != "lower_is_better":
+    def _hours(self, ticks: NDArray[np.int64]) -> tuple[float, float]:
+        if not ticks.size:
+            return 0.0, 0.0
+        median, most = np.quantile(ticks * self._minutes / 60, (0.5, 0.9), method="higher")
+        return float(median), float(most)
+
+    def _population(self) -> Population | None:
+        if self._expected.units is None:
             return None
-        worse = rate * regression.times
-        return exposed * ((min(worse, 1.0) if metric.kind == "proportion" else worse) - rate)
+        return Population(self._expected.units, tuple(opened.percentage for opened in self._stages))
+
+    def _harm(self, regression: Regression) -> Harm | None:
+        metric, true = self._metrics[regression.metric], self._expected.metrics[regression.metric]
+        if true.rate is None:
+            return None
+        law: Literal["beta", "gamma"] = "beta" if metric.kind == "proportion" else "gamma"
+        return Harm(law, true.rate, regression.times, true.stickiness, metric.direction == "higher_is_better")
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    return float(np.median(values)) if values.size else 0.0
 
 
 def _is_known(watch: Watch) -> bool:
@@ -180,7 +256,7 @@ def _open_stages(plan: PlanBody) -> Iterator[_Opened]:
             lasts = duration(stage.min_duration)
             yield _Opened(stage.name, stage.percentage, lasts, units_wanted(plan, stage), opens)
     if plan.bake is not None and plan.bake.holdback > 0.0:
-        yield _Opened("bake", 100.0 - plan.bake.holdback, duration(plan.bake.duration), 0, final)
+        yield _Opened("bake", 100.0 - plan.bake.holdback, duration(plan.bake.duration), 0, final, False)
 
 
 def _has_control(stage: Stage) -> bool:
@@ -200,10 +276,19 @@ def _simulated(watch: Watch, expected: Expectation, regression: Regression | Non
         rate = true.rate or 0.0
         worse = min(rate * times, 1.0) if watch.kind == "proportion" else rate * times
         kind = SimulatedGuardrail if watch.kind == "proportion" else SimulatedCountRate
-        return kind(worse, rate, watch.margin, watch.direction, watch.weight, harm, course)
+        return kind(worse, rate, watch.margin, watch.direction, watch.weight, harm, course, true.stickiness)
     assert watch.kind in ("mean", "quantile", "distribution")
     test = ValueTest(watch.kind, watch.direction, watch.focus)
-    return SimulatedValues(test, _values(true, times), _values(true, 1.0), watch.margin, watch.weight, harm, course)
+    return SimulatedValues(
+        test,
+        _values(true, times),
+        _values(true, 1.0),
+        watch.margin,
+        watch.weight,
+        harm,
+        course,
+        stickiness=true.stickiness,
+    )
 
 
 def _values(true: ExpectedMetric, times: float) -> Distribution:
@@ -216,8 +301,11 @@ def _harm(watch: Watch) -> Margin | None:
     return None if watch.harm_margin == watch.margin else watch.harm_margin
 
 
-def _left_out(plan: PlanBody, metrics: Mapping[str, Metric]) -> Iterator[str]:
-    yield "users who come back: requests are independent, so a real design effect makes everything slower"
+def _left_out(plan: PlanBody, metrics: Mapping[str, Metric], expected: Expectation) -> Iterator[str]:
+    if expected.units is None:
+        yield "units that come back: without `units` each request is of its own, so what is real is slower"
+    else:
+        yield "units that come more often than others: each comes as often as any other"
     for stage in plan.stages:
         if stage.cohort is not None:
             yield f"stage {stage.name}: nobody knows the traffic of its cohort; it takes {stage.min_duration}"

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import numpy as np
 
+from rollout.domain.budgets import count_spending, watch_level
 from rollout.domain.ceilings import watch_ceiling
 from rollout.domain.evidence import (
     ARMS,
@@ -49,7 +50,7 @@ class Round:
         self.attempts = {attempt.id: attempt for attempt in attempts}
         self.current = attempts[-1]
         self.margins = margins
-        self.at = now.timestamp()
+        self.now, self.at = now, now.timestamp()
 
 
 def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
@@ -76,6 +77,7 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
     for watch in tick.watches:
         mine, kind = evidence.metrics.setdefault(watch.metric, GuardrailEvidence()), kind_of(watch)
         _open_attempt(mine, kind, tick)
+        count_spending(evidence, watch, increments, tick.attempts, tick.now)
         guess_minutes(evidence, mine, watch)
         if watch.maturity > 0:
             fresh = _due_minutes(evidence, mine, watch, tick)
@@ -89,10 +91,18 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
 
 
 def _next_epoch(evidence: Evidence, epoch: int) -> Evidence:
-    """Fresh e-processes; what the baseline taught stays, for it is no evidence and what was frozen must not move."""
+    """Fresh e-processes; what the baseline taught stays, for it is no evidence and what was frozen must not move.
+
+    So does what was spent: no epoch gives money back.
+    """
     metrics = {
         name: GuardrailEvidence(
-            history=mine.history, histogram=mine.histogram, calibration=mine.calibration, frozen=mine.frozen
+            history=mine.history,
+            histogram=mine.histogram,
+            calibration=mine.calibration,
+            frozen=mine.frozen,
+            spent_by_day=mine.spent_by_day,
+            spent_by_stage=mine.spent_by_stage,
         )
         for name, mine in evidence.metrics.items()
     }
@@ -175,12 +185,15 @@ def _due_minutes(evidence: Evidence, mine: GuardrailEvidence, watch: Watch, tick
 
 
 def _open_attempt(mine: GuardrailEvidence, kind: Kind, tick: Round) -> None:
-    """A new attempt starts its gate afresh; the cells of the one before join the former ones."""
+    """A new attempt starts its gate afresh; the cells of the one before join the former ones.
+
+    So does the detector of a budget per request: while the exposure was away nothing came that could have cleared it.
+    """
     if mine.gate_attempt == tick.current.id:
         return
     before = tick.attempts.get(mine.gate_attempt)
     close_attempt(mine, kind, same_stage=before is not None and before.stage == tick.current.stage)
-    mine.gate_attempt, mine.log_e_gate = tick.current.id, 0.0
+    mine.gate_attempt, mine.log_e_gate, mine.level = tick.current.id, 0.0, []
     mine.gate = [0.0] * sum(weights.size for weights in kind.gate_weights)
     mine.gate_best = [0.0] * len(kind.gate_weights)
 
@@ -195,6 +208,7 @@ def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: tuple[str, 
         totals[arm] = added(totals.get(arm, ()), arms.of(arm).totals)
     if attempt_id == tick.current.id:
         watch_ceiling(mine, watch, arms.candidate)
+        watch_level(mine, watch, arms.candidate)
     if attempt_id == tick.current.id or attempt_id in mine.cells:
         mine.cells.setdefault(attempt_id, Arms()).add(_without_histogram(arms))
     else:

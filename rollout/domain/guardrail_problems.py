@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from math import isfinite
 
+from rollout.domain.control_problems import budget_problems, missing_problems
 from rollout.domain.document import Problem, duration, duration_problems
 from rollout.domain.metric import Metric
 from rollout.domain.plan import Guardrail, MaxRegression, Signal
@@ -27,6 +28,8 @@ def guardrail_problems(item: Guardrail | Signal, path: str, metrics: Mapping[str
     problems = duration_problems(item.maturity, f"{path}.maturity")
     if isinstance(item, Guardrail) and not (item.weight > 0 and isfinite(item.weight)):
         problems.append(Problem(f"{path}.weight", "must be above 0; leave it out for equal weights"))
+    if isinstance(item, Guardrail):
+        problems += missing_problems(item, path)
     if metric is None:
         return [*problems, missing(f"{path}.metric", "metric", item.metric, metrics)]
     if item.direction is not None and item.direction != metric.direction:
@@ -37,6 +40,8 @@ def guardrail_problems(item: Guardrail | Signal, path: str, metrics: Mapping[str
     problems += _margin_problems(item.max_regression, metric, f"{path}.max_regression")
     if isinstance(item, Guardrail) and item.ceiling is not None:
         problems += _ceiling_problems(item.ceiling, metric, f"{path}.ceiling")
+    if isinstance(item, Guardrail) and item.budget is not None:
+        problems += budget_problems(item.budget, metric, f"{path}.budget")
     return problems
 
 

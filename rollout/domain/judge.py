@@ -11,15 +11,15 @@ from typing import Literal
 
 import msgspec
 
-from rollout.domain import ceilings
+from rollout.domain.budgets import Spending, spending_of
+from rollout.domain.ceilings import is_beyond
 from rollout.domain.evidence import SECONDS_PER_SLOT, Arms, Evidence, GuardrailEvidence
 from rollout.domain.kinds import kind_of
 from rollout.domain.kinds.value import Value
-from rollout.domain.plan import Analysis, PlanBody, percentage_of
+from rollout.domain.plan import Analysis, PlanBody, percentage_of, steps_of
 from rollout.domain.rollout import Attempt
 from rollout.domain.watch import Role, Watch
 from rollout.domain.weigh import Place, at_cut, weigh
-from rollout.stats.ceiling import is_exceeded
 from rollout.stats.combine import e_bh, log_weighted_mean
 from rollout.stats.margin import Margin
 from rollout.stats.mixture import log_mixture, log_tempered, rounded
@@ -48,7 +48,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     needed before cap and thresholds are frozen. `beyond`: shares of the candidate's and the baseline's values beyond
     `threshold`, the baseline's frozen quantile or tail. `gates`: the largest log e of each gate, where a metric has
     several. `over_ceiling`: the candidate's own level is shown to be beyond the guardrail's ceiling, whatever the
-    baseline does.
+    baseline does. `spending`: of a metric with a budget. `source_error`: what its source said when it failed last.
     """
 
     metric: str
@@ -70,6 +70,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     beyond: tuple[float, float] | None = None
     gates: dict[str, float] = {}
+    spending: Spending | None = None
+    source_error: str | None = None
 
     def amount(self, arm: ArmNumbers) -> float:
         """How much was observed in an arm: requests, values, exposure, or the denominator of a ratio."""
@@ -100,8 +102,20 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         return self.culprit is not None
 
 
+class SourceFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric's source has failed so many times in a row; what it said last, and when."""
+
+    times: int
+    error: str
+    at: datetime
+
+
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look is made with. `units`: candidate units of the stage; `attempt_units`: of the attempt; seconds."""
+    """What one look is made with. `units`: candidate units of the stage; `attempt_units`: of the attempt; seconds.
+
+    `steps` are the stages, with the bake, among which error rates are divided (0: those of the plan); `failing` the
+    sources that fail, by metric.
+    """
 
     plan: PlanBody
     watches: tuple[Watch, ...]
@@ -111,6 +125,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     attempt_units: int
     now: datetime
     patience: float
+    steps: int = 0
+    failing: Mapping[str, SourceFailure] = {}
 
 
 def judge(evidence: Evidence, look: Look) -> Judgement:
@@ -167,7 +183,7 @@ def _place(evidence: Evidence, look: Look) -> Place:
     return Place(
         attempt=attempt.id,
         stage=attempt.stage,
-        stages=len(look.plan.stages) + (look.plan.bake is not None),
+        stages=look.steps or steps_of(look.plan),
         units=look.attempt_units,
         requests=requests,
         alpha_rollback=analysis.alpha_rollback,
@@ -222,7 +238,9 @@ def _reading(evidence: Evidence, watch: Watch, look: Look, *, breached: bool) ->
         threshold=mine.calibration.gate if mine.calibration is not None else None,
         beyond=_beyond(mine, watch, attempt.id),
         gates=_gates(mine, watch),
-        over_ceiling=bool(mine.ceiling) and is_exceeded(mine.ceiling, ceilings.ALPHA),
+        over_ceiling=is_beyond(mine.ceiling),
+        spending=spending_of(mine, watch, attempt.stage, look.now),
+        source_error=_source_error(mine, watch, look),
     )
     return msgspec.structs.replace(reading, verdict=_verdict(reading, watch, evidence, look, breached=breached))
 
@@ -264,6 +282,8 @@ def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, 
         reading.role != "guardrail" and reading.log_e_harm >= reading.harm_threshold
     ):
         return "breach"
+    if reading.source_error is not None:
+        return "error"
     if attempt is None or not sum(attempt.exposures.values()):
         return "no_traffic"
     seen = [reading.amount(arm) > 0 for arm in (reading.candidate, reading.baseline)]
@@ -275,6 +295,17 @@ def _verdict(reading: Reading, watch: Watch, evidence: Evidence, look: Look, *, 
     if now - mine.seen_at > look.patience + awaited:
         return "stale" if now - evidence.exposed_at <= look.patience else "no_traffic"
     return "pass" if reading.log_e_gate >= reading.gate_threshold else "undecided"
+
+
+def _source_error(mine: GuardrailEvidence, watch: Watch, look: Look) -> str | None:
+    """What the metric's source says, once it has failed as often in a row as the guardrail tolerates.
+
+    Outcomes that came since speak for themselves.
+    """
+    failing = look.failing.get(watch.metric)
+    if failing is None or failing.times < watch.error_limit or failing.at.timestamp() < mine.seen_at:
+        return None
+    return failing.error
 
 
 def harm_level(watch: Watch, watched: Sequence[Watch], analysis: Analysis) -> float:
@@ -298,8 +329,13 @@ def _needed(
         if mine.log_e_gate <= 0.0:
             return None
         observed = candidate.x if watch.kind == "ratio" else candidate.n
-        return rounded(observed * (threshold - mine.log_e_gate) / mine.log_e_gate)
+        return _about(observed * (threshold - mine.log_e_gate) / mine.log_e_gate)
     rate = ControlHistory(*mine.history).guess.mean if mine.history is not None else 0.0
     present = log_tempered(mine.gate, ADVANCE_WEIGHTS, mine.design_effect) if mine.gate else 0.0
     needed = units_needed(present, threshold, rate, look.margins[watch.metric], watch.direction, share)
-    return None if needed is None else needed * mine.design_effect
+    return None if needed is None else _about(needed * mine.design_effect)
+
+
+def _about(requests: float) -> float:
+    """Six digits: it is an estimate, found by a search whose last digits are not those of another CPU."""
+    return float(f"{requests:.6g}")

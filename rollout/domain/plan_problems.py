@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Protocol
 
 from rollout.domain.cohort import Cohort
+from rollout.domain.control_problems import approval_problems, control_problems, positive_duration
 from rollout.domain.document import Problem, duration, duration_problems
+from rollout.domain.exclusion import exclusion_problems
 from rollout.domain.flag import Flag
 from rollout.domain.guardrail_problems import guardrail_problems, missing
 from rollout.domain.metric import Metric
@@ -13,6 +15,9 @@ from rollout.domain.plan import PlanBody, RolloutDocument, Stage
 
 SHORTEST_LEASE = timedelta(seconds=10)
 """Two heartbeats of the stream: a shorter lease would lapse between them."""
+
+EARLIEST_YEAR, LATEST_YEAR = 1970, 9998
+"""Of a start: moments that every time zone and database can write."""
 
 
 class World(Protocol):
@@ -48,7 +53,11 @@ def rollout_problems(document: RolloutDocument, world: World) -> list[Problem]:
             problems.append(missing(path, f"variant of {flag.key!r}", variant, flag.variants))
     if document.baseline == document.candidate:
         problems.append(Problem("candidate", "is the same variant as the baseline; name the variant to roll out"))
-    return problems + plan_problems(document, world)
+    if document.start_at is not None and document.start_at.tzinfo is None:
+        problems.append(Problem("start_at", "needs a time zone, such as 2026-03-01T09:00:00Z"))
+    if document.start_at is not None and not EARLIEST_YEAR <= document.start_at.year <= LATEST_YEAR:
+        problems.append(Problem("start_at", f"must be in a year from {EARLIEST_YEAR} to {LATEST_YEAR}"))
+    return problems + exclusion_problems(document.exclusion) + plan_problems(document, world)
 
 
 def plan_problems(plan: PlanBody, world: World) -> list[Problem]:
@@ -57,7 +66,7 @@ def plan_problems(plan: PlanBody, world: World) -> list[Problem]:
     if not plan.stages:
         problems.append(Problem("stages", "a rollout needs at least one stage; add one with a name and a percentage"))
     problems += _stages_problems(plan, world)
-    problems += _lease_problems(plan.lease)
+    problems += _lease_problems(plan.lease) + control_problems(plan)
     for i, guardrail in enumerate(plan.guardrails):
         problems += guardrail_problems(guardrail, f"guardrails[{i}]", world.metrics)
     for i, signal in enumerate(plan.signals):
@@ -127,6 +136,7 @@ def _stage_problems(stage: Stage, path: str, world: World) -> list[Problem]:
         problems.append(missing(f"{path}.cohort", "cohort", stage.cohort, world.cohorts))
     if stage.min_units is not None and stage.min_units < 0:
         problems.append(Problem(f"{path}.min_units", "must be 0 or more"))
+    problems += approval_problems(stage.approval, f"{path}.approval")
     timing = duration_problems(stage.min_duration, f"{path}.min_duration")
     timing += duration_problems(stage.max_duration, f"{path}.max_duration")
     if not timing and stage.max_duration and duration(stage.max_duration) < duration(stage.min_duration):
@@ -148,7 +158,7 @@ def _analysis_problems(plan: PlanBody) -> list[Problem]:
 def _bake_problems(plan: PlanBody) -> list[Problem]:
     if plan.bake is None:
         return []
-    problems = _positive_duration(plan.bake.duration, "bake.duration")
+    problems = positive_duration(plan.bake.duration, "bake.duration")
     highest = max((s.percentage for s in plan.stages if s.cohort is None), default=0.0)
     if plan.guardrails and not highest:
         problems.append(Problem("bake", "follows no stage open to everyone; add one, such as 10 %, before it"))
@@ -167,11 +177,4 @@ def _repeated(plan: PlanBody) -> list[Problem]:
         if metric in seen:
             problems.append(Problem(path, f"{metric!r} is watched twice; keep one of them"))
         seen.add(metric)
-    return problems
-
-
-def _positive_duration(text: str, path: str) -> list[Problem]:
-    problems = duration_problems(text, path)
-    if not problems and not duration(text):
-        problems.append(Problem(path, "must be longer than 0"))
     return problems

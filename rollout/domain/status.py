@@ -1,14 +1,17 @@
 """What a rollout's status says: the percentage now, the next change, why it is held, what is still needed."""
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 
-from rollout.domain.decide import Decision, Reason
+from rollout.domain.decision import Decision, Reason
 from rollout.domain.document import duration
+from rollout.domain.holdout import Holdout
 from rollout.domain.judge import Judgement, Reading
 from rollout.domain.plan import RolloutDocument, percentage_of
-from rollout.domain.rollout import EXPOSED, Breach, State, Status, percentage_now, stage_name
+from rollout.domain.rollout import ENDED, EXPOSED, Breach, State, Status, Waiver, Would, percentage_now, stage_name
+from rollout.domain.starting import start_reasons
 
 
 class NextChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,10 +22,21 @@ class NextChange(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None
 
 
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """What a status needs beside the rollout: whether its flag is killed, the moment, and the environment's holdout."""
+
+    killed: bool
+    now: datetime
+    holdout: Holdout | None = None
+
+
 class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of GET /rollouts/{id}/status: for people on call and for programs.
 
-    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort.
+    `percentage` is what is served the candidate now, of everyone or, with a `cohort`, of that cohort. Under a holdout,
+    or in an exclusion group, only `reach` percent of the units take part at all, and the percentage is of these.
+    `would` is what a rollout that is only observed would have done; `waivers` are those that stand; `document` numbers
+    its version.
     """
 
     id: str
@@ -34,6 +48,8 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     percentage: float
     cohort: str | None
+    reach: float
+    group: str | None
     killed: bool
     guarded: bool
     proven: bool
@@ -45,6 +61,10 @@ class RolloutStatus(msgspec.Struct, frozen=True, kw_only=True):
     units: int
     epoch: int
     breach: Breach | None
+    mode: Literal["enforce", "observe"]
+    would: Would | None
+    waivers: tuple[Waiver, ...]
+    document: int
     decision: str | None
     judged_at: datetime | None
     revision: int
@@ -55,8 +75,7 @@ def status_of(
     document: RolloutDocument,
     state: State,
     latest: tuple[Judgement, Decision, datetime] | None,
-    *,
-    killed: bool,
+    around: Around,
 ) -> RolloutStatus:
     """Join the record of a rollout with its latest evaluation; `identity` is (id, revision)."""
     judgement, decision, judged_at = latest if latest is not None else (None, None, None)
@@ -65,7 +84,9 @@ def status_of(
     if live and state.blind:
         held = (Reason("blind", "the engine could not see its evidence for a whole lease; nobody is exposed"), *held)
     if live and state.withheld:
-        held = (Reason("withheld", "the flag was killed; nobody is exposed until the rollout is resumed"),)
+        held = (Reason("withheld", f"nobody is exposed until the rollout is resumed: {state.paused_reason}"),)
+    if state.status == "scheduled":
+        held = start_reasons(document, state, around.now)
     return RolloutStatus(
         id=identity[0],
         flag=document.flag,
@@ -74,9 +95,11 @@ def status_of(
         candidate=document.candidate,
         status=state.status,
         stage=stage_name(document, state.stage),
-        percentage=0.0 if killed else percentage_now(document, state),
+        percentage=0.0 if around.killed else percentage_now(document, state),
         cohort=_cohort(document, state),
-        killed=killed,
+        reach=_reach(document, state, around.holdout),
+        group=document.exclusion.group if document.exclusion is not None else None,
+        killed=around.killed,
         guarded=bool(document.guardrails),
         proven=bool(document.guardrails) and not state.unproven_stages,
         awaiting_approval=any(reason.code == "awaiting_approval" for reason in held),
@@ -87,6 +110,10 @@ def status_of(
         units=judgement.units if judgement else 0,
         epoch=state.epoch,
         breach=state.breach,
+        mode=document.mode,
+        would=state.would,
+        waivers=tuple(waiver for waiver in state.waivers if around.now < waiver.expires_at),
+        document=state.document,
         decision=decision.kind if decision else None,
         judged_at=judged_at,
         revision=identity[1],
@@ -99,7 +126,21 @@ def _cohort(document: RolloutDocument, state: State) -> str | None:
     return document.stages[state.stage].cohort if present else None
 
 
+def _reach(document: RolloutDocument, state: State, holdout: Holdout | None) -> float:
+    """Percentage of the units that can be in either arm; a holdout and a group are drawn independently."""
+    if state.status in ENDED:
+        return 100.0
+    share = document.exclusion.share if document.exclusion is not None else 100.0
+    return share * (100.0 - (holdout.percentage if holdout is not None else 0.0)) / 100.0
+
+
 def _next_change(document: RolloutDocument, state: State) -> NextChange | None:
+    if state.status == "scheduled":
+        return NextChange(to=stage_name(document, 0), percentage=percentage_of(document, 0), not_before=state.start_at)
+    if state.retreat_at is not None:
+        lower = percentage_of(document, state.stage - 1) if state.stage > 0 else 0.0
+        to = stage_name(document, state.stage - 1) if state.stage > 0 else "rolled_back"
+        return NextChange(to=to, percentage=lower, not_before=state.retreat_at)
     if state.status not in ("running", "baking") or state.clock_since is None:
         return None
     if state.status == "baking" and document.bake is not None:

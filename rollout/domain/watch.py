@@ -8,7 +8,18 @@ import msgspec
 
 from rollout.domain.document import duration
 from rollout.domain.metric import Metric
-from rollout.domain.plan import Guardrail, MaxRegression, OnBreach, OnMissing, PlanBody, Signal, last_percentage
+from rollout.domain.plan import (
+    Budget,
+    Guardrail,
+    MaxRegression,
+    Missing,
+    MissingVerdict,
+    OnBreach,
+    OnMissing,
+    PlanBody,
+    Signal,
+    last_percentage,
+)
 from rollout.domain.plan import percentage_of as percentage_of_stage
 from rollout.stats.margin import Margin, risk_scaled
 from rollout_client.evaluation.ruleset import Denominator, Direction, MetricKind
@@ -16,6 +27,16 @@ from rollout_client.evaluation.ruleset import Denominator, Direction, MetricKind
 _FOCUS = re.compile(r"p(\d{1,2}(?:\.\d{1,4})?)", re.ASCII)
 Role = Literal["guardrail", "warning", "signal"]
 """A guardrail acts on a breach, a warning is shown, a signal holds and clears itself."""
+UNSEEN: tuple[MissingVerdict, ...] = ("no_data", "stale", "error")
+"""Requests are served unwatched: harm that nobody would see."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done about one sort of missing evidence, and after how many seconds (None: the plan's own patience)."""
+
+    verdict: MissingVerdict
+    then: OnMissing
+    after: float | None = None
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +57,16 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     counts_timeouts: bool
     weight: float
     on_breach: OnBreach
-    on_missing: OnMissing
+    on_missing: tuple[Policy, ...]
+    error_limit: int = 3
     focus: float | None = None
     bounds: tuple[float, float] | None = None
     ceiling: float | None = None
+    budget: Budget | None = None
+
+    def policy(self, verdict: str) -> Policy | None:
+        """What is done about one sort of missing evidence; None for nothing but to hold."""
+        return next((policy for policy in self.on_missing if policy.verdict == verdict), None)
 
 
 def watches(plan: PlanBody, metrics: Mapping[str, Metric]) -> tuple[Watch, ...]:
@@ -107,8 +134,24 @@ def _watch(item: Guardrail | Signal, metric: Metric) -> Watch:
         counts_timeouts=metric.timeout is not None,
         weight=guardrail.weight if guardrail else 1.0,
         on_breach=guardrail.on_breach if guardrail else "warn",
-        on_missing=guardrail.on_missing if guardrail else "hold",
+        on_missing=_policies(guardrail) if guardrail else (),
+        error_limit=guardrail.error_limit if guardrail else 3,
+        budget=guardrail.budget if guardrail else None,
     )
+
+
+def _policies(guardrail: Guardrail) -> tuple[Policy, ...]:
+    """By verdict; one word is meant for evidence that is not seen although requests are served."""
+    if isinstance(guardrail.on_missing, dict):
+        return tuple(_policy(verdict, wanted) for verdict, wanted in guardrail.on_missing.items())
+    return tuple(Policy(verdict=verdict, then=guardrail.on_missing) for verdict in UNSEEN)
+
+
+def _policy(verdict: MissingVerdict, wanted: OnMissing | Missing) -> Policy:
+    if not isinstance(wanted, Missing):
+        return Policy(verdict=verdict, then=wanted)
+    after = duration(wanted.after).total_seconds() if wanted.after is not None else None
+    return Policy(verdict=verdict, then=wanted.then, after=after)
 
 
 def _role(guardrail: Guardrail | None) -> Role:

@@ -1,7 +1,7 @@
-"""The engine's clock: a round every tick, and a round soon after each accepted batch. The only import of APScheduler.
+"""The engine's clock: a round every tick, and one after each accepted batch. The only import of APScheduler.
 
-APScheduler keeps time and nothing else; what is due stands in the database. A nudge is debounced by time only, never by
-what a batch says.
+APScheduler keeps time and nothing else; what is due stands in the database. Rounds after nudges are spaced by time
+alone, never by what a batch says.
 """
 
 import asyncio
@@ -10,15 +10,21 @@ from datetime import timedelta
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from rollout.engine import upkeep
+from rollout.engine import overrides, upkeep
 from rollout.engine.control import Control
-from rollout.engine.watchman import Watchman
+from rollout.engine.watchman import Watchman, let_garbage_wait
+from rollout.stats import planning
 
+_TOGETHER = 0.02
+"""Seconds in which batches that come together are waited for."""
 _log = structlog.get_logger("rollout.engine")
 
 
 class Clock:
-    """Runs the watchman from `start` to `stop`."""
+    """Runs the watchman from `start` to `stop`: every `tick` seconds, and at once after a nudge.
+
+    `debounce` is the time from the end of a nudged round to the next, in seconds.
+    """
 
     def __init__(self, control: Control, *, tick: float = 1.0, debounce: float = 0.2) -> None:
         self._control, self._watchman = control, Watchman(control)
@@ -30,7 +36,9 @@ class Clock:
         self._stopping = False
 
     async def start(self) -> None:
-        """Begin with a round at once."""
+        """Begin with a round, once nothing has to be imported in it: it would hold a rollout's lock meanwhile."""
+        let_garbage_wait()
+        await asyncio.to_thread(planning.prepare)
         await self._round()
         self._scheduler.add_job(
             self._round, "interval", seconds=self._tick.total_seconds(), max_instances=1, coalesce=True,
@@ -41,7 +49,7 @@ class Clock:
         self._nudges = asyncio.create_task(self._follow_nudges(), name="rollout-nudges")
 
     def nudge(self) -> None:
-        """A batch was accepted: look within the debounce time."""
+        """A batch was accepted, here or elsewhere: look at once, or when the debounce time is over."""
         self._nudged.set()
 
     async def stop(self) -> None:
@@ -62,11 +70,14 @@ class Clock:
             _log.exception("upkeep failed")
 
     async def _follow_nudges(self) -> None:
+        loop = asyncio.get_running_loop()
+        again = loop.time()
         while True:
             await self._nudged.wait()
-            await asyncio.sleep(self._debounce)
+            await asyncio.sleep(max(_TOGETHER, again - loop.time()))
             self._nudged.clear()
             await self._round()
+            again = loop.time() + self._debounce
 
     async def _round(self) -> None:
         """One round in a task of its own, so that whoever waits for it can be cancelled without cutting it short."""
@@ -82,3 +93,7 @@ class Clock:
             await self._watchman.round()
         except Exception:
             _log.exception("round failed")
+        try:
+            await overrides.expire(self._control)
+        except Exception:
+            _log.exception("overrides could not be ended")

@@ -3,72 +3,26 @@
 None of them waits for the scheduler, a source or a statistic.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-import msgspec
-
-from rollout.db import audit, documents, flag_states, increments, plans, rollouts
+from rollout.db import audit, flag_states, increments, rollouts
 from rollout.db.audit import Entry
 from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
-from rollout.db.world import load
 from rollout.domain import transition
-from rollout.domain.decide import is_approved
-from rollout.domain.document import content_hash
-from rollout.domain.evidence import Evidence
-from rollout.domain.flag import Flag
-from rollout.domain.plan import PlanBody, RolloutDocument
-from rollout.domain.plan_problems import rollout_problems
-from rollout.domain.rollout import Action, Approval, State, refusal
+from rollout.domain.approval import attempt_now, gate_now
+from rollout.domain.document import content_hash, duration, duration_problems
+from rollout.domain.rollout import Approval, State, Waiver, refusal
+from rollout.domain.starting import not_before
+from rollout.domain.transition import Step
 from rollout.engine.control import Control, tell
+from rollout.engine.opening import obstacle, opened
 from rollout.engine.record import Cause, record
-from rollout.errors import Conflict, Forbidden, Invalid, NotFound
+from rollout.engine.rights import Act, Actor, allow, may_pass_gate
+from rollout.errors import Conflict, Invalid, NotFound
 
-
-class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """Who acts: the name for the audit trail, and whether the key may do what raises exposure or approves.
-
-    `person` is the name a key was made for; two keys of one person are one person when somebody else is asked for.
-    """
-
-    name: str
-    person: str = ""
-    may_operate: bool = False
-    may_approve: bool = False
-
-
-class Act(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person asks for. `revision`, when given, must be the one they saw."""
-
-    action: Action
-    reason: str = ""
-    revision: int | None = None
-
-
-async def create(control: Control, document: RolloutDocument, author: str) -> str:
-    """Save a rollout as a draft with a frozen copy of its plan and metrics; its id.
-
-    Raises:
-        Invalid: the document has problems.
-    """
-    now = control.now()
-    async with control.database.write() as session:
-        resolved = await _resolve_plan(session, document)
-        world = await load(session)
-        problems = rollout_problems(resolved, world)
-        if problems:
-            raise Invalid([(problem.path, problem.message) for problem in problems])
-        watched = sorted({*(g.metric for g in resolved.guardrails), *(s.metric for s in resolved.signals)})
-        row = RolloutRow(
-            id=control.new_id("ro"), flag=resolved.flag, environment=resolved.environment, status="draft",
-            revision=1, author=author, created_at=now, document=resolved,
-            metrics={key: world.metrics[key] for key in watched}, content_hash=content_hash(resolved),
-            state=State(), evidence=Evidence(), accepted=0, judged=0, tick=0,
-        )  # fmt: skip
-        await rollouts.create(session, row)
-        await audit.record(session, _entry(row, author, "create", now, {"content_hash": row.content_hash}))
-        return row.id
+LONGEST_WAIVER = timedelta(days=90)
 
 
 async def act(control: Control, identifier: str, wanted: Act, actor: Actor) -> Transition:
@@ -76,28 +30,40 @@ async def act(control: Control, identifier: str, wanted: Act, actor: Actor) -> T
 
     Raises:
         NotFound: no such rollout.
-        Conflict: the status forbids it, another rollout is exposed on the flag, or the revision is not the one seen.
+        Conflict: the status forbids it, another rollout is exposed on the flag, its group has no room, or the revision
+            is not the one seen.
         Forbidden: it raises exposure or approves, and the actor may not.
-        Invalid: an act that raises exposure against evidence needs a reason.
+        Invalid: an act that raises exposure against evidence needs a reason; a waiver its metric and its end.
     """
     now = control.now()
     async with control.database.write() as session:
-        row = await rollouts.find(session, identifier, lock=True, evidence=True)
-        if row is None:
-            raise NotFound(f"there is no rollout {identifier!r}")
-        if wanted.revision is not None and wanted.revision != row.revision:
-            raise Conflict(f"the rollout is at revision {row.revision}, not {wanted.revision}; read it again")
+        row = await locked(session, identifier, wanted.revision)
         refused = refusal(wanted.action, row.status)  # type: ignore[arg-type]  # a column is plain text
         if refused is not None:
             raise Conflict(refused)
-        _allow(row, wanted, actor)
-        await _refuse_exposing(session, row, wanted.action)
-        state = _next_state(control, row, wanted, actor, now)
-        cause = Cause(step=wanted.action, reason=wanted.reason or f"{wanted.action} by hand", actor=actor.name, at=now)
-        done = await record(session, row, state, cause)
-        await audit.record(session, _entry(row, actor.name, wanted.action, now, {"reason": wanted.reason}))
+        allow(row, wanted, actor, now)
+        await _refuse_exposing(session, row, wanted)
+        state, step, said = await _next_state(session, control, row, (wanted, actor, now))
+        reason = (wanted.reason or f"{wanted.action} by hand") + said
+        done = await record(session, row, state, Cause(step=step, reason=reason, actor=actor.name, at=now))
+        await audit.record(session, entry(row, actor.name, wanted.action, now, {"reason": wanted.reason}))
     await tell(control)
     return done
+
+
+async def locked(session: Session, identifier: str, revision: int | None) -> RolloutRow:
+    """The rollout, held by this transaction.
+
+    Raises:
+        NotFound: no such rollout.
+        Conflict: it has moved since the revision that was seen.
+    """
+    row = await rollouts.find(session, identifier, lock=True, evidence=True)
+    if row is None:
+        raise NotFound(f"there is no rollout {identifier!r}")
+    if revision is not None and revision != row.revision:
+        raise Conflict(f"the rollout is at revision {row.revision}, not {revision}; read it again")
+    return row
 
 
 async def units_exposed(session: Session, row: RolloutRow) -> int:
@@ -105,91 +71,105 @@ async def units_exposed(session: Session, row: RolloutRow) -> int:
     return await increments.units(session, [attempt.id for attempt in row.state.attempts], "candidate")
 
 
-def _next_state(control: Control, row: RolloutRow, wanted: Act, actor: Actor, now: datetime) -> State:
-    plan, state = row.document, row.state
-    match wanted.action:
-        case "start":
-            return transition.start(plan, state, control.new_id("at"), now)
-        case "pause":
-            return transition.pause(state, now, wanted.reason or "paused by hand")
-        case "resume":
-            alarmed = row.latest is not None and row.latest.judgement.srm_alarm
-            return transition.resume(plan, state, control.new_id("at"), now, alarmed=alarmed)
-        case "advance":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=False)
-        case "approve":
-            attempt = state.attempt
-            assert attempt is not None
-            return transition.approve(
-                state, Approval(by=actor.name, at=now, attempt=attempt.id, content_hash=content_hash(plan))
-            )
-        case "roll_back":
-            return transition.roll_back(state, now)
-        case "cancel":
-            return transition.cancel(state, now)
-
-
-def _allow(row: RolloutRow, wanted: Act, actor: Actor) -> None:
-    """What raises exposure needs a right and a reason; what reduces it needs neither."""
-    raises = wanted.action in ("advance", "resume")
-    if raises and not actor.may_operate:
-        raise Forbidden(f"{wanted.action} raises exposure: it needs a key with the scope 'operator'")
-    alarmed = row.state.breach is not None or (row.latest is not None and row.latest.judgement.srm_alarm)
-    against_evidence = wanted.action == "advance" or (wanted.action == "resume" and alarmed)
-    if against_evidence and not wanted.reason.strip():
-        raise Invalid([("reason", f"{wanted.action} goes beyond the evidence; say why")])
-    author = actor.name == row.author or (bool(actor.person) and row.author.startswith(f"{actor.person} ("))
-    alone = author or not actor.may_approve
-    if wanted.action == "advance" and alone and not is_approved(row.document, row.state):
-        raise Forbidden("the stage needs an approval by somebody other than the author; ask for it, then advance")
-    if wanted.action == "approve":
-        if not actor.may_approve:
-            raise Forbidden("an approval needs a key with the scope 'approver'")
-        if author:
-            raise Forbidden("the author of a rollout cannot approve it; ask somebody else")
-
-
-async def _refuse_exposing(session: Session, row: RolloutRow, action: Action) -> None:
-    """A killed flag exposes nobody; one rollout at a time; and its baseline is what everybody gets already."""
-    if action not in ("start", "resume", "advance"):
-        return
-    state = await flag_states.find(session, row.flag, row.environment)
-    if state.killed:
-        raise Conflict(f"the flag {row.flag!r} is killed in {row.environment}; restore it first")
-    if action != "start":
-        return
-    other = await rollouts.exposed_on(session, row.flag, row.environment, lock=True)
-    if other is not None:
-        raise Conflict(f"rollout {other.id} is {other.status} on this flag in {row.environment}; end it first")
-    found = await documents.find(session, Flag, row.flag)
-    today = state.released or (found[0].default_variant if found else row.document.baseline)
-    if today != row.document.baseline:
-        raise Conflict(
-            f"everyone in {row.environment} gets {today!r} today, and starting would move them to the baseline "
-            f"{row.document.baseline!r}; make {today!r} the baseline of a new rollout"
-        )
-
-
-async def _resolve_plan(session: Session, document: RolloutDocument) -> RolloutDocument:
-    """A rollout that names a plan takes over everything the plan says; it may not say it again."""
-    if document.plan is None:
-        return document
-    key, _, number = document.plan.partition("@")
-    if number and not (number.isdecimal() and number.isascii() and len(number) <= 9):
-        raise Invalid([("plan", f"{document.plan!r} is no plan: write its key, or key@version")])
-    found = await plans.find(session, key, int(number) if number else None)
-    if found is None:
-        raise Invalid([("plan", f"there is no plan {document.plan!r}; create it first or correct the name")])
-    plan, version = found
-    blank = PlanBody()
-    for field in PlanBody.__struct_fields__:
-        if getattr(document, field) != getattr(blank, field):
-            raise Invalid([(field, f"the plan {key}@{version} says this already; remove it here or remove 'plan'")])
-    return document.filled(plan, f"{key}@{version}")
-
-
-def _entry(row: RolloutRow, actor: str, action: str, now: datetime, detail: dict[str, str]) -> Entry:
+def entry(row: RolloutRow, actor: str, action: str, now: datetime, detail: dict[str, str]) -> Entry:
+    """A row of the audit trail about one rollout."""
     return Entry(
         at=now, actor=actor, action=f"rollout.{action}", target=f"rollout:{row.id}",
         environment=row.environment, detail=detail,
     )  # fmt: skip
+
+
+async def _next_state(
+    session: Session, control: Control, row: RolloutRow, asked: tuple[Act, Actor, datetime]
+) -> tuple[State, Step, str]:
+    """The state after the act, the step that it is recorded as, and what is to be added to the reason."""
+    (wanted, actor, now), plan, state = asked, row.document, row.state
+    match wanted.action:
+        case "start":
+            return await _start(session, control, row, (actor, now))
+        case "pause":
+            return transition.pause(state, now, wanted.reason or "paused by hand"), "pause", ""
+        case "resume":
+            alarmed = row.latest is not None and row.latest.judgement.srm_alarm
+            return transition.resume(plan, state, control.new_id("at"), now, alarmed=alarmed), "resume", ""
+        case "advance":
+            return transition.advance(plan, state, control.new_id("at"), now, proven=False), "advance", ""
+        case "approve":
+            return transition.approve(state, _approval(row, actor, now)), "approve", ""
+        case "waive":
+            waiver = _waiver(row, wanted, actor, now)
+            return (
+                transition.waive(state, waiver),
+                "waive",
+                f"; {waiver.metric}, until {waiver.expires_at:%Y-%m-%d %H:%M} UTC",
+            )
+        case "roll_back":
+            return transition.roll_back(state, now), "roll_back", ""
+        case "complete":
+            return transition.complete(plan, state, now, proven=False), "complete", ""
+        case "cancel":
+            return transition.cancel(state, now), "cancel", ""
+
+
+async def _start(
+    session: Session, control: Control, row: RolloutRow, asked: tuple[Actor, datetime]
+) -> tuple[State, Step, str]:
+    """At once, or at the time of its plan, or once it is approved: then it is scheduled."""
+    actor, now = asked
+    later = not_before(row.document, now) if row.status == "draft" else None
+    if later is None and may_pass_gate(row, actor, now):
+        blocked = await obstacle(session, row)
+        if blocked is not None:
+            raise Conflict(blocked)
+        state, said = await opened(session, control, row, now)
+        return state, "start", said
+    waits = "" if later is None else f"; it starts at {later:%Y-%m-%d %H:%M:%S} UTC"
+    if row.document.start_approval is not None:
+        waits += "; it waits for an approval"
+    return transition.schedule(row.state, later or now), "schedule", waits
+
+
+def _approval(row: RolloutRow, actor: Actor, now: datetime) -> Approval:
+    gate = gate_now(row.document, row.state)
+    expires = duration(gate.expires) if gate is not None and gate.expires is not None else None
+    return Approval(
+        by=actor.name,
+        at=now,
+        attempt=attempt_now(row.state),
+        content_hash=content_hash(row.document),
+        expires_at=now + expires if expires is not None else None,
+    )
+
+
+def _waiver(row: RolloutRow, wanted: Act, actor: Actor, now: datetime) -> Waiver:
+    plan = row.document
+    watched = [each.metric for each in plan.guardrails] + [each.metric for each in plan.signals]
+    if wanted.metric is None or wanted.metric not in watched:
+        known = ", ".join(watched) or "none: there is nothing to waive"
+        raise Invalid([("metric", f"name the guardrail or signal to waive (this rollout watches {known})")])
+    names = [stage.name for stage in plan.stages] + (["bake"] if plan.bake else [])
+    if wanted.stage is not None and wanted.stage not in names:
+        raise Invalid([("stage", f"there is no stage {wanted.stage!r}; there are {', '.join(names)}")])
+    if wanted.expires is None:
+        raise Invalid([("expires", "a waiver ends: say after how long, such as '24h'")])
+    problems = duration_problems(wanted.expires, "expires")
+    if not problems and not timedelta(0) < duration(wanted.expires) <= LONGEST_WAIVER:
+        raise Invalid([("expires", f"must be above 0 and at most {LONGEST_WAIVER.days} days")])
+    if problems:
+        raise Invalid([(problem.path, problem.message) for problem in problems])
+    return Waiver(
+        metric=wanted.metric,
+        stage=row.state.stage if wanted.stage is None else names.index(wanted.stage),
+        by=actor.name,
+        at=now,
+        reason=wanted.reason,
+        expires_at=now + duration(wanted.expires),
+    )
+
+
+async def _refuse_exposing(session: Session, row: RolloutRow, wanted: Act) -> None:
+    """A killed flag exposes nobody; what stands in the way of a start is looked at when it starts."""
+    if wanted.action not in ("resume", "advance", "complete"):
+        return
+    if (await flag_states.find(session, row.flag, row.environment)).killed:
+        raise Conflict(f"the flag {row.flag!r} is killed in {row.environment}; restore it first")

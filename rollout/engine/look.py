@@ -11,27 +11,34 @@ from typing import Any
 import msgspec
 
 from rollout import __version__
-from rollout.db import flag_states, increments, rollouts
+from rollout.db.increments import Cover
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
-from rollout.domain.decide import Decision, Outcome, Situation, decide, missing_now, patience_of
-from rollout.domain.document import canonical, duration
+from rollout.domain.decide import after_look, decide
+from rollout.domain.decision import Decision, Outcome, Situation
+from rollout.domain.document import canonical
 from rollout.domain.evidence import Evidence, Increments
 from rollout.domain.gather import Round, gather
-from rollout.domain.judge import Judgement, Look, judge
+from rollout.domain.judge import Look, SourceFailure, judge
 from rollout.domain.metric import Metric
+from rollout.domain.missing import is_blind, patience_of
 from rollout.domain.plan import RolloutDocument
-from rollout.domain.rollout import Breach, State
-from rollout.domain.transition import Step
+from rollout.domain.quiet import quiet_until
+from rollout.domain.rollout import State
 from rollout.domain.watch import gate_margin, watches
+from rollout.engine.carry_out import ACTOR, as_carried_out, carry_out, is_news, lapse, regain
+from rollout.engine.claim import Claimed
 from rollout.engine.control import Control
+from rollout.engine.notes import Notes
+from rollout.engine.opening import open_when_due
 from rollout.engine.record import Cause, record
+from rollout.telemetry import HOLDS
 from rollout_client.evaluation.ruleset import Frozen
 
 ENGINE_VERSION = f"rampline {__version__}"
-ACTOR = "engine"
-_CHECK = timedelta(seconds=5)
+CHECK = timedelta(seconds=5)
+"""How long a rollout is left alone when nothing comes."""
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,33 +49,57 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     attempt_units: int
     killed: bool
     now: datetime
+    failing: dict[str, SourceFailure] = {}
 
 
-async def look(session: Session, control: Control, row: RolloutRow, now: datetime) -> Decision:
-    """Judge the locked row and carry out what is decided."""
-    if row.state.blind:
-        await _regain(session, control, row, now)
-    added = await increments.unbet(session, row.id, row.accepted)
-    inputs = Inputs(
-        state=row.state,
-        units=await increments.units(session, _attempts_of_stage(row.state), "candidate"),
-        attempt_units=await increments.units(session, [row.state.attempts[-1].id], "candidate"),
-        killed=(await flag_states.find(session, row.flag, row.environment)).killed,
-        now=now,
-    )
+async def look(session: Session, control: Control, claimed: Claimed, now: datetime, notes: Notes) -> Decision:
+    """Judge the locked row and carry out what is decided; a scheduled one is opened when its time has come.
+
+    What the look saw is left in `notes`. The decision is the one that was carried out: a rollout that is only observed
+    always holds.
+    """
+    row = claimed.row
+    if row.status == "scheduled":
+        return await open_when_due(session, control, row, now)
+    if row.state.blind and not _still_blind(row, claimed.failing, now):
+        await regain(session, control, row, now)
+    inputs = _inputs(claimed, now)
     bets = row.evidence.bets
-    evidence, outcome = examine(row.document, row.metrics, row.evidence, added, inputs)
-    decision, frozen = outcome.decision, _newly_frozen(row.state, evidence)
+    evidence, outcome = examine(row.document, row.metrics, row.evidence, claimed.taken.increments, inputs)
+    decision, frozen = as_carried_out(row, outcome.decision), _newly_frozen(row.state, evidence)
+    blind = is_blind(row.document, after_look(row.state, outcome, now), outcome.judgement, now)
+    moves = bool(frozen) or blind or is_news(row, outcome.decision)
     fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
-    if fresh or frozen or decision.kind != "hold" or _differs(row.latest, outcome):
-        await _keep(session, row, added, inputs, (evidence, outcome))
+    kept = fresh or moves or _differs(row.latest, outcome)
+    _count_hold(row, decision, now)
+    left = _left(claimed, inputs, (evidence, outcome), kept=kept)
+    notes.take(left)
+    if kept:
+        _keep(notes, claimed, inputs, outcome)
+    if moves:
+        await notes.write(session)
+        await session.refresh(row, [column for column in left if column != "of"])
     if frozen:
         await _calibrate(session, row, frozen, now)
-    state = msgspec.structs.replace(row.state, missing_since=missing_now(outcome.judgement, row.state, now))
-    await rollouts.looked(session, row, state, now, _next_check(row.document, state, now))
-    if decision.kind != "hold":
-        await _carry_out(session, control, row, outcome, now)
+    if decision.kind != "hold" or outcome.decision.kind != "hold":
+        await carry_out(session, control, row, outcome, now)
+    elif blind:
+        await lapse(session, row, outcome, now)
     return decision
+
+
+def _inputs(claimed: Claimed, now: datetime) -> Inputs:
+    row = claimed.row
+    of_stage, of_attempt = _attempts_of_stage(row.state), [row.state.attempts[-1].id]
+    units = claimed.units(of_stage)
+    return Inputs(
+        state=row.state,
+        units=units,
+        attempt_units=units if of_attempt == of_stage else claimed.units(of_attempt),
+        killed=claimed.killed,
+        now=now,
+        failing=claimed.failing,
+    )
 
 
 def examine(
@@ -91,12 +122,34 @@ def examine(
             attempt_units=inputs.attempt_units,
             now=inputs.now,
             patience=patience_of(plan).total_seconds(),
+            steps=state.steps,
+            failing=inputs.failing,
         ),
     )
-    decision = decide(
-        Situation(plan=plan, state=state, judgement=judgement, watches=watched, killed=inputs.killed, now=inputs.now)
+    situation = Situation(
+        plan=plan, state=state, judgement=judgement, watches=watched, killed=inputs.killed, now=inputs.now
     )
-    return evidence, Outcome(judgement=judgement, decision=decision)
+    return evidence, Outcome(judgement=judgement, decision=decide(situation))
+
+
+def _count_hold(row: RolloutRow, decision: Decision, now: datetime) -> None:
+    """Add the time since the look before to everything that holds now."""
+    if decision.kind == "hold" and row.judged_at is not None:
+        for code in {reason.code for reason in decision.reasons}:
+            HOLDS.labels(code).inc(max(0.0, (now - row.judged_at).total_seconds()))
+
+
+def _still_blind(row: RolloutRow, failing: Mapping[str, SourceFailure], now: datetime) -> bool:
+    """Whether a source that a guardrail rests on fails still, as often in a row as it may not.
+
+    What is only warned of, and what a person answers for, took nothing away and holds nothing back.
+    """
+    waived = row.state.waived(now)
+    return any(
+        each.metric in failing and failing[each.metric].times >= each.error_limit
+        for each in row.document.guardrails
+        if each.on_breach != "warn" and each.metric not in waived
+    )
 
 
 def digest(outcome: Outcome) -> str:
@@ -104,13 +157,23 @@ def digest(outcome: Outcome) -> str:
     return hashlib.sha256(canonical(outcome)).hexdigest()
 
 
-async def _keep(
-    session: Session, row: RolloutRow, added: Increments, inputs: Inputs, found: tuple[Evidence, Outcome]
-) -> None:
-    """Record the look: its inputs, its outcome, its increments compacted under its tick."""
-    evidence, outcome = found
-    tick = row.tick + 1
-    await increments.compact(session, row.id, row.accepted, tick, added)
+def _left(claimed: Claimed, inputs: Inputs, found: tuple[Evidence, Outcome], *, kept: bool) -> dict[str, Any]:
+    """What the look leaves in the rollout's row; the evidence only of a look that is recorded."""
+    row, now, (evidence, outcome) = claimed.row, inputs.now, found
+    state = after_look(row.state, outcome, now)
+    quiet = quiet_until(row.document, watches(row.document, row.metrics), state, evidence, now)
+    left = {
+        "of": row.id, "state": state, "protected_at": now, "judged_at": now, "next_check_at": min(now + CHECK, quiet),
+        "quiet_until": quiet,
+    }  # fmt: skip
+    if kept:
+        left |= {"evidence": evidence, "latest": outcome, "tick": row.tick + 1, "judged": row.accepted}
+    return left
+
+
+def _keep(notes: Notes, claimed: Claimed, inputs: Inputs, outcome: Outcome) -> None:
+    """Record the look: its inputs, its outcome, its increments under its tick."""
+    row, tick = claimed.row, claimed.row.tick + 1
     values: dict[str, Any] = {
         "rollout": row.id,
         "tick": tick,
@@ -122,8 +185,7 @@ async def _keep(
         "outcome": canonical(outcome).decode() if _differs(row.latest, outcome) else None,
         "digest": digest(outcome),
     }
-    await rollouts.add_evaluation(session, values)
-    await rollouts.judged(session, row, evidence, outcome, tick)
+    notes.keep(values, Cover(row.id, row.accepted, tick, claimed.taken))
 
 
 def _newly_frozen(state: State, evidence: Evidence) -> dict[str, Frozen]:
@@ -148,52 +210,6 @@ def _what(frozen: Frozen) -> str:
     return "cap and thresholds" if frozen.thresholds else "cap"
 
 
-async def _carry_out(session: Session, control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> None:
-    decision = outcome.decision
-    state, step = _next_state(control, row, outcome, now)
-    reason = "; ".join(reason.message for reason in decision.reasons)
-    await record(session, row, state, Cause(step=step, reason=reason, actor=ACTOR, at=now, tick=row.tick))
-
-
-def _next_state(control: Control, row: RolloutRow, outcome: Outcome, now: datetime) -> tuple[State, Step]:
-    decision, plan, state = outcome.decision, row.document, row.state
-    cause = decision.reasons[0]
-    breach = _breach(outcome.judgement, state, now) if cause.code == "breach" else None
-    reason = cause.message
-    match decision.kind:
-        case "roll_back":
-            return transition.roll_back(state, now, breach), "roll_back"
-        case "pause":
-            return transition.pause(state, now, reason, breach, withheld=cause.code == "killed"), "pause"
-        case "complete" if state.status == "baking":
-            return transition.complete(state, now), "complete"
-        case "complete":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "complete"
-        case "advance":
-            return transition.advance(plan, state, control.new_id("at"), now, proven=decision.proven), "advance"
-        case "hold":
-            raise AssertionError("a hold changes nothing")
-
-
-def _breach(judgement: Judgement, state: State, now: datetime) -> Breach | None:
-    if judgement.culprit is None:
-        return None
-    return Breach(
-        at=now,
-        epoch=state.epoch,
-        metric=judgement.culprit,
-        log_e=judgement.combined_max,
-        threshold=judgement.breach_threshold,
-        culprits=judgement.culprits,
-    )
-
-
-async def _regain(session: Session, control: Control, row: RolloutRow, now: datetime) -> None:
-    state = transition.regain(row.document, row.state, control.new_id("at"), now)
-    cause = Cause(step="regain", reason="the engine sees its evidence again", actor=ACTOR, at=now)
-    await record(session, row, state, cause)
-
-
 def _attempts_of_stage(state: State) -> list[str]:
     """Attempts whose units count for the present stage's `min_units`."""
     return [a.id for a in state.attempts if a.stage == state.stage and a.epoch == state.epoch]
@@ -211,12 +227,3 @@ def _gist(outcome: Outcome) -> tuple[Any, ...]:
         tuple(reading.verdict for reading in outcome.judgement.readings),
         outcome.judgement.srm_alarm,
     )
-
-
-def _next_check(plan: RolloutDocument, state: State, now: datetime) -> datetime:
-    """When to look again without new evidence: in five seconds, or just when the stage's time is up."""
-    least = plan.stages[state.stage].min_duration if state.stage < len(plan.stages) else None
-    if least is None:
-        least = plan.bake.duration if plan.bake else "0s"
-    left = duration(least) - state.stage_age(now)
-    return now + (min(left, _CHECK) if left > timedelta(0) else _CHECK)

@@ -7,7 +7,8 @@ import structlog
 
 from rollout.db import audit, documents, environments, flag_states, rollouts
 from rollout.db.audit import Entry
-from rollout.db.session import Session, Unavailable
+from rollout.db.outage import Crowded, Failed
+from rollout.db.session import Session
 from rollout.delivery.publish import publish
 from rollout.domain import transition
 from rollout.domain.flag import Flag, FlagState
@@ -38,7 +39,7 @@ async def kill(control: Control, flag: str, environment: str, actor: str, reason
     try:
         async with control.database.write() as session:
             await _pause_rollout(session, flag, environment, actor, now)
-    except (Unavailable, Conflict):
+    except (Failed, Crowded, Conflict):
         _log.exception("the flag is killed; its rollout could not be paused yet", flag=flag, environment=environment)
     return state
 
@@ -52,6 +53,8 @@ async def restore(control: Control, flag: str, environment: str, actor: str, rea
     now = control.now()
     async with control.database.write() as session:
         known = await _known(session, flag, environment)
+        if known.killed:  # whatever kept the kill from pausing it: no exposure comes back by the restore itself
+            await _pause_rollout(session, flag, environment, actor, now)
         state = FlagState(released=known.released)
         await flag_states.kill(session, flag, environment, state)
         await publish(session, environment, now)

@@ -5,23 +5,42 @@ taken to zero by the shortest path there is, and comes back with the first look 
 """
 
 import asyncio
+import gc
 from datetime import datetime, timedelta
 
 import structlog
 
-from rollout.db import heartbeat, rollouts
+from rollout.db import due, heartbeat, rollouts
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
+from rollout.domain.decision import Decision
 from rollout.domain.plan import lease_seconds
 from rollout.domain.rollout import EXPOSED
+from rollout.engine.carry_out import ACTOR
+from rollout.engine.claim import claim, claim_held
 from rollout.engine.control import Control, tell
-from rollout.engine.look import ACTOR, look
+from rollout.engine.look import CHECK, look
+from rollout.engine.notes import Notes
 from rollout.engine.record import Cause, record
 from rollout.telemetry import DECISIONS
 
 _RETRY = timedelta(seconds=2)
 _OVERDUE = timedelta(seconds=10)
+_TOGETHER = 8
+"""Looks in one transaction: most of what one costs beside its judgement is the transaction's. No more than some fifty
+milliseconds of them, for people's acts and batches wait for the rows it holds."""
+_CONTAINERS = 100_000
+_AT_ONCE = 500
+"""Quiet rollouts passed over in one transaction."""
 _log = structlog.get_logger("rollout.engine")
+
+
+def let_garbage_wait() -> None:
+    """Raise the collector's threshold to what a transaction of looks makes and frees again, to the last container.
+
+    At its default every evidence read is walked several times, which is a quarter of what a look takes.
+    """
+    gc.set_threshold(max(gc.get_threshold()[0], _CONTAINERS), *gc.get_threshold()[1:])
 
 
 class Watchman:
@@ -32,55 +51,100 @@ class Watchman:
         self._one_at_a_time = asyncio.Lock()
 
     async def round(self) -> int:
-        """Look once at every rollout that was due when the round began, then vouch for it; how many were looked at.
+        """Look once at every rollout that was due when the round began, then vouch for it; how many were due.
 
         What falls due meanwhile is for the next round: a steady stream of batches cannot keep a round from ending.
+        Those at which a look could only hold are passed over, after the others; those that somebody held are waited
+        for at the end.
         """
         async with self._one_at_a_time:
             began = self._control.now()
-            looked: set[str] = set()
-            while (identifier := await self._next(began, looked)) is not None:
-                looked.add(identifier)
-            await self._vouch()
+            async with self._control.database.read() as session:
+                began_ms = await heartbeat.moment_ms(session)
+            come_to = set[str]()
+            looked = await self._look_at_all(began, come_to)
+            passed = await self._pass_over(began)
+            looked += await self._look_at_all(began, come_to, held=True)
+            await self._vouch(began_ms)
             await tell(self._control)
-            return len(looked)
+            return looked + passed
 
-    async def _vouch(self) -> None:
+    async def _look_at_all(self, began: datetime, passed: set[str], *, held: bool = False) -> int:
+        """Look at whatever is due and not quiet, a few in one transaction; how many.
+
+        When a transaction fails, those it had claimed are looked at one by one, and only the one that fails is not.
+        """
+        looked, alone = 0, 0
+        while True:
+            claimed: list[str] = []
+            most = 0 if held else 1 if alone > 0 else _TOGETHER
+            try:
+                done = await self._together(began, passed, most, claimed)
+            except Exception:
+                if not claimed:
+                    raise
+                if len(claimed) > 1:
+                    alone = len(claimed)
+                    continue
+                _log.exception("look failed", rollout=claimed[0])
+                await self._unseen(claimed[0], self._control.now())
+                passed.add(claimed[0])
+                done = 1
+            if not claimed:
+                return looked
+            looked, alone = looked + done, alone - 1
+
+    async def _together(self, began: datetime, passed: set[str], most: int, claimed: list[str]) -> int:
+        """Claim a few, or with `most` 0 wait for one that is held, and look until something is to be done; how many.
+
+        What was decided is committed at once, and those that were claimed and not looked at are still due.
+        """
+        now, looked = self._control.now(), 0
+        decision: Decision | None = None
+        async with self._control.database.write() as session:
+            free = claim(session, began, now, most, passed) if most else claim_held(session, began, passed)
+            found, notes = await free, Notes()
+            claimed += [each.row.id for each in found]
+            for each in found:
+                decision = await look(session, self._control, each, now, notes)
+                looked += 1
+                if decision.kind != "hold":
+                    break
+                await asyncio.sleep(0)  # whoever waits for this process waits for one look at most
+            await notes.write(session)
+        if now <= began:  # what is due at once is due since the round began
+            passed.update(claimed[:looked])
+        if decision is not None and decision.kind != "hold":
+            reason = decision.reasons[0]
+            DECISIONS.labels(decision.kind, reason.code).inc()
+            _log.info("decided", rollout=claimed[looked - 1], decision=decision.kind, reason=reason.message)
+            await tell(self._control)
+        return looked
+
+    async def _pass_over(self, began: datetime) -> int:
+        """Vouch for those that are due and quiet, many in one transaction; how many."""
+        total = 0
+        while True:
+            now = self._control.now()
+            async with self._control.database.write() as session:
+                passed = await due.pass_over(session, began, now, now + CHECK, _AT_ONCE)
+            total += passed
+            if passed < _AT_ONCE:
+                return total
+
+    async def _vouch(self, began_ms: int) -> None:
         """Record the completed pass, unless an exposed rollout has been out of everybody's sight for its whole lease.
 
         Such a row is held by a process that does nothing; withholding the beat is what is left to end its exposure.
         """
         now = self._control.now()
         async with self._control.database.write() as session:
-            overdue = await rollouts.overdue(session, now - _OVERDUE)
+            overdue = await due.overdue(session, now - _OVERDUE)
             unwatched = [row.id for row in overdue if not row.state.blind and _unwatched(row, now)]
             if unwatched:
                 _log.error("nobody can look at a rollout; leases are not vouched for", rollouts=unwatched)
                 return
-            await heartbeat.beat(session)
-
-    async def _next(self, began: datetime, looked: set[str]) -> str | None:
-        """Claim and look at one rollout that is due and was not looked at in this round; which, or None."""
-        now = self._control.now()
-        claimed: str | None = None
-        try:
-            async with self._control.database.write() as session:
-                claimed = await rollouts.claim_due(session, began, looked)
-                if claimed is None:
-                    return None
-                row = await rollouts.find(session, claimed, lock=True, evidence=True)
-                assert row is not None
-                decision = await look(session, self._control, row, now)
-            if decision.kind != "hold":
-                DECISIONS.labels(decision.kind).inc()
-                _log.info("decided", rollout=claimed, decision=decision.kind, reason=decision.reasons[0].message)
-                await tell(self._control)
-        except Exception:
-            if claimed is None:
-                raise
-            _log.exception("look failed", rollout=claimed)
-            await self._unseen(claimed, now)
-        return claimed
+            await heartbeat.beat(session, began_ms)
 
     async def _unseen(self, identifier: str, now: datetime) -> None:
         """A failed look: try again soon, and end the exposure once it was unwatched for a whole lease."""

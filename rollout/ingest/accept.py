@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from rollout.db import increments, rollouts
+from rollout.db.outage import Failed, passing
 from rollout.db.session import Database, Duplicate, Session
 from rollout.db.tables import RolloutRow
 from rollout.domain.document import problem_of
@@ -40,7 +41,7 @@ async def accept(
     """
     batch = _decode(body, environment)
     try:
-        answer = await _store(database, environment, batch, now)
+        answer = await _stored(database, environment, batch, now)
     except Duplicate:  # the same batch at the same time: whoever came first has the answer
         async with database.read() as session:
             first = await increments.answered(session, environment, batch.batch_id)
@@ -77,6 +78,17 @@ def _decode(body: bytes, environment: str) -> Batch:
     if batch.environment != environment:
         raise Invalid([("environment", f"the key belongs to {environment!r}; send the batch with the key of its own")])
     return batch
+
+
+async def _stored(database: Database, environment: str, batch: Batch, now: datetime) -> bytes:
+    """Stored and answered; tried twice, because the batch id makes it safe where a server was lost, or the turn."""
+    try:
+        return await _store(database, environment, batch, now)
+    except Failed as error:
+        if not passing(error):
+            raise
+        _log.info("a batch is stored again", environment=environment, cause=type(error.orig).__name__)
+        return await _store(database, environment, batch, now)
 
 
 async def _store(database: Database, environment: str, batch: Batch, now: datetime) -> bytes:

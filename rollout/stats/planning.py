@@ -217,3 +217,8 @@ def _divergence(p: float, q: float) -> float:
     q = min(max(q, 0.0), 1.0)
     value = float(rel_entr(p, q) + rel_entr(1.0 - p, 1.0 - q))
     return value if math.isfinite(value) else math.inf
+
+
+def prepare() -> None:
+    """Import what sizes are solved with now, a second of work, and not in the middle of the first look."""
+    import scipy.optimize  # noqa: F401

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.stats.margin import Direction, Margin
+from rollout.stats.population import Population
+from rollout.stats.simulated_effects import Clustering
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,6 +75,9 @@ class Bettor(Protocol):
     def drop(self, rows: Ints) -> None:
         """Forget what is held; the stage has ended."""
 
+    def events(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Events that were observed in the present stage, and in all, (r, 2) each; zeros where values are observed."""
+
 
 class Simulated(Protocol):
     """A guardrail and what is supposed to be true."""
@@ -105,8 +110,14 @@ class Simulated(Protocol):
     def gate_weights(self) -> tuple[Floats, ...]:
         """Prior weights of the bets of each gate; every gate must pass."""
 
-    def bettor(self, replications: int, ticks: int, rng: np.random.Generator) -> Bettor:
-        """Ready for the first of at most `ticks` ticks."""
+    @property
+    def clustering(self) -> Clustering:
+        """How outcomes of one unit go together."""
+
+    def bettor(
+        self, replications: int, ticks: int, rng: np.random.Generator, population: Population | None = None
+    ) -> Bettor:
+        """Ready for the first of at most `ticks` ticks; with a population, the outcomes of its units go together."""
 
 
 LARGEST_WIDENING = 10.0  # of an absolute margin of anything that has no bounds, as in the judge

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +13,11 @@ from rollout.stats.betting import Batch, Bets, settle
 from rollout.stats.count_rate import GUESS_CENTRES, GUESS_WEIGHTS, RateBets
 from rollout.stats.guess import YOUNG, mix_guesses, settled_guess, young_guesses
 from rollout.stats.margin import Direction, Margin
+from rollout.stats.population import Population
 from rollout.stats.proportion import ADVANCE_WEIGHTS, HARM_WEIGHTS, MEMORY
 from rollout.stats.simulated import STEADY, Bettor, Course, Factors, Lines, Moment, widest
+from rollout.stats.simulated_effects import Clustering
+from rollout.stats.sticky_rates import by_stage, group_rates
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,6 +41,7 @@ class _Counted:
     weight: float = 1.0
     rollback_margin: Margin | None = None
     course: Course = STEADY
+    stickiness: float = 0.0
 
     @property
     def harm_weights(self) -> Floats:
@@ -67,6 +72,7 @@ class SimulatedGuardrail(_Counted):
         weight: in the mean that decides about rollback, above 0.
         rollback_margin: the line of the rollback if it is not `margin`; size 0 is "any regression".
         course: how the rates change in time. A drift above 1 / rate means that every request has the event.
+        stickiness: intra-class correlation of outcomes of one unit, 0 to below 1; needs a population.
     """
 
     @property
@@ -74,9 +80,16 @@ class SimulatedGuardrail(_Counted):
         """A quarter, as `risk_scaled` supposes."""
         return None
 
-    def bettor(self, replications: int, ticks: int, rng: np.random.Generator) -> Bettor:
+    @property
+    def clustering(self) -> Clustering:
+        """Of the events."""
+        return Clustering("events", self.stickiness)
+
+    def bettor(
+        self, replications: int, ticks: int, rng: np.random.Generator, population: Population | None = None
+    ) -> Bettor:
         """Nothing is known of the baseline yet."""
-        return _ProportionBettor(self, replications)
+        return _ProportionBettor(self, _Rates(self, "beta", replications, rng, population))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,7 @@ class SimulatedCountRate(_Counted):
         weight: in the mean that decides about rollback, above 0.
         rollback_margin: the line of the rollback if it is not `margin`; size 0 is "any regression".
         course: how the rates change in time.
+        stickiness: intra-class correlation of the events of one unit's requests, 0 to below 1; needs a population.
     """
 
     @property
@@ -98,9 +112,45 @@ class SimulatedCountRate(_Counted):
         """Ten margins."""
         return widest(self.margin)
 
-    def bettor(self, replications: int, ticks: int, rng: np.random.Generator) -> Bettor:
+    @property
+    def clustering(self) -> Clustering:
+        """Of the events."""
+        return Clustering("exposed", self.stickiness)
+
+    def bettor(
+        self, replications: int, ticks: int, rng: np.random.Generator, population: Population | None = None
+    ) -> Bettor:
         """Nothing is known of the baseline yet."""
-        return _CountRateBettor(self, replications)
+        return _CountRateBettor(self, _Rates(self, "gamma", replications, rng, population))
+
+
+class _Rates:
+    """True rates of the candidate's and of the baseline's requests in R replications."""
+
+    def __init__(
+        self,
+        guardrail: _Counted,
+        law: Literal["beta", "gamma"],
+        replications: int,
+        rng: np.random.Generator,
+        population: Population | None,
+    ) -> None:
+        self.replications = replications
+        self._guardrail, self._own = guardrail, None
+        if population is not None and guardrail.stickiness > 0.0:
+            shape = (replications, population.groups)
+            candidate, baseline = (
+                group_rates(law, rate, guardrail.stickiness, shape, rng)
+                for rate in (guardrail.candidate_rate, guardrail.baseline_rate)
+            )
+            arms = by_stage(population, candidate, baseline, guardrail.course.from_stage)
+            self._own = np.stack(arms, axis=-1)  # (S, R, 2)
+
+    def at(self, rows: Ints, moment: Moment) -> Floats:
+        """Rates now, (r, 2) or (2,)."""
+        if self._own is None:
+            return np.asarray(self._guardrail.rates(moment), np.float64)
+        return np.asarray(self._own[moment.stage, rows] * self._guardrail.course.drift(moment.tick), np.float64)
 
 
 class _Held:
@@ -109,10 +159,12 @@ class _Held:
     def __init__(self, replications: int) -> None:
         self.requests = np.zeros((replications, 2), np.int64)
         self.events = np.zeros((replications, 2), np.int64)
+        self.observed = np.zeros((2, replications, 2))  # events in the present stage, and in all
 
     def add(self, rows: Ints, requests: Ints, events: Ints) -> None:
         self.requests[rows] += requests
         self.events[rows] += events
+        self.observed[:, rows] += events
 
     def ready(self, rows: Ints) -> Ints:
         """Those of `rows` that have requests in both arms."""
@@ -122,21 +174,26 @@ class _Held:
         n, x = self.requests[rows], self.events[rows]
         return Batch(n[:, 0], x[:, 0], n[:, 1], x[:, 1])
 
-    def drop(self, rows: Ints) -> None:
+    def bet(self, rows: Ints) -> None:
         self.requests[rows] = 0
         self.events[rows] = 0
 
+    def drop(self, rows: Ints) -> None:
+        self.bet(rows)
+        self.observed[0, rows] = 0.0
+
+    def seen(self, rows: Ints) -> tuple[Floats, Floats]:
+        return self.observed[0, rows], self.observed[1, rows]
+
 
 class _ProportionBettor:
-    def __init__(self, guardrail: SimulatedGuardrail, replications: int) -> None:
-        self._guardrail, self._held = guardrail, _Held(replications)
-        self._outcomes, self._events = np.zeros(replications), np.zeros(replications)  # remembered of the baseline
-        self.drop = self._held.drop
+    def __init__(self, guardrail: SimulatedGuardrail, rates: _Rates) -> None:
+        self._guardrail, self._rates, self._held = guardrail, rates, _Held(rates.replications)
+        self._outcomes, self._events = np.zeros((2, rates.replications))  # remembered of the baseline
+        self.drop, self.events = self._held.drop, self._held.seen
 
     def observe(self, rows: Ints, arrived: Ints, moment: Moment, rng: np.random.Generator) -> None:
-        candidate, baseline = self._guardrail.rates(moment)
-        events = rng.binomial(arrived, (min(1.0, candidate), min(1.0, baseline)))
-        self._held.add(rows, arrived, events)
+        self._held.add(rows, arrived, rng.binomial(arrived, np.minimum(1.0, self._rates.at(rows, moment))))
 
     def bet(self, rows: Ints, lines: Lines) -> Factors | None:
         ready = self._held.ready(rows)
@@ -158,17 +215,17 @@ class _ProportionBettor:
         keep = np.minimum(1.0, MEMORY / outcomes)
         self._outcomes[rows] = outcomes * keep
         self._events[rows] = (self._events[rows] + self._held.events[rows, 1]) * keep
-        self._held.drop(rows)
+        self._held.bet(rows)
 
 
 class _CountRateBettor:
-    def __init__(self, guardrail: SimulatedCountRate, replications: int) -> None:
-        self._guardrail, self._held = guardrail, _Held(replications)
-        self._exposure, self._events = np.zeros(replications), np.zeros(replications)  # remembered of the baseline
-        self.drop = self._held.drop
+    def __init__(self, guardrail: SimulatedCountRate, rates: _Rates) -> None:
+        self._guardrail, self._rates, self._held = guardrail, rates, _Held(rates.replications)
+        self._exposure, self._events = np.zeros((2, rates.replications))  # remembered of the baseline
+        self.drop, self.events = self._held.drop, self._held.seen
 
     def observe(self, rows: Ints, arrived: Ints, moment: Moment, rng: np.random.Generator) -> None:
-        self._held.add(rows, arrived, rng.poisson(arrived * np.asarray(self._guardrail.rates(moment))))
+        self._held.add(rows, arrived, rng.poisson(arrived * self._rates.at(rows, moment)))
 
     def bet(self, rows: Ints, lines: Lines) -> Factors | None:
         ready = self._held.ready(rows)
@@ -195,7 +252,7 @@ class _CountRateBettor:
         keep = np.minimum(1.0, MEMORY_EVENTS / np.maximum(events, 1.0))
         self._events[rows] = events * keep
         self._exposure[rows] = (self._exposure[rows] + self._held.requests[rows, 1]) * keep
-        self._held.drop(rows)
+        self._held.bet(rows)
 
 
 def rate_guesses(events: Floats, exposure: Floats, margin: Margin) -> tuple[Floats, Floats]:

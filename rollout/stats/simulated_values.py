@@ -6,13 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.stats import values
-from rollout.stats.calibration import BODY, Calibration
+from rollout.stats.calibration import BODY, TAIL, Calibration
 from rollout.stats.exceedance import LADDER
 from rollout.stats.histogram import Histogram
 from rollout.stats.margin import Direction, Margin
 from rollout.stats.past_values import faded, grouped
+from rollout.stats.population import Population
 from rollout.stats.simulated import STEADY, Bettor, Course, Factors, Lines, Moment, widest
 from rollout.stats.simulated_distribution import Distribution
+from rollout.stats.simulated_effects import Clustering
+from rollout.stats.sticky_rates import by_stage, group_habits
 from rollout.stats.values import GATE_WEIGHTS, ValueTest
 
 Floats = NDArray[np.float64]
@@ -37,6 +40,7 @@ class SimulatedValues:
         course: how values change in time; a drift is rounded to whole groups of buckets.
         known: baseline values from before the rollout; with fewer than `test.calibrated_at` (500) the first ones of
             the rollout are spent on calibration.
+        stickiness: intra-class correlation of values of one unit, 0 to below 1; needs a population and no drift.
 
     Raises:
         ValueError: if a distribution is not on the grid of the test.
@@ -50,6 +54,7 @@ class SimulatedValues:
     rollback_margin: Margin | None = None
     course: Course = STEADY
     known: int = 0
+    stickiness: float = 0.0
 
     def __post_init__(self) -> None:
         grids = (self.candidate.grid, self.baseline.grid)
@@ -77,9 +82,20 @@ class SimulatedValues:
         """Of each gate of the test."""
         return tuple(GATE_WEIGHTS[gate] for gate in self.test.gates)
 
-    def bettor(self, replications: int, ticks: int, rng: np.random.Generator) -> Bettor:
+    @property
+    def clustering(self) -> Clustering:
+        """Of the values beyond the threshold of the gate; a mean has none."""
+        if self.test.gates == ("mean",):
+            return Clustering("values", self.stickiness)
+        lower = self.test.direction == "lower_is_better"
+        focus = self.test.focus or (TAIL if lower else 1.0 - TAIL)
+        return Clustering("beyond", self.stickiness, 1.0 - focus if lower else focus)
+
+    def bettor(
+        self, replications: int, ticks: int, rng: np.random.Generator, population: Population | None = None
+    ) -> Bettor:
         """Calibrated where enough baseline values are known from before."""
-        return _ValueBettor(self, replications, ticks, rng)
+        return _ValueBettor(self, replications, ticks, rng, population)
 
 
 class _Arm:
@@ -92,18 +108,37 @@ class _Arm:
         moved = [distribution.drifted(level).index for distribution in possible for level in levels]
         self.index = np.unique(np.concatenate(moved))
         self.held = np.zeros((replications, self.index.size))
+        self._own: Floats | None = None
+
+    def settle(self, own: Floats) -> None:
+        """From now on, values fall as each replication's own units make them: (S, R, B)."""
+        self._own = own
+
+    def placed(self, distribution: Distribution) -> Floats:
+        """The probabilities of all buckets, (B,)."""
+        probabilities = np.zeros(self.index.size)
+        probabilities[np.searchsorted(self.index, distribution.index)] = distribution.probabilities
+        return np.asarray(probabilities / probabilities.sum(), np.float64)
 
     def hold(self, rows: Ints, n: Ints, moment: Moment, rng: np.random.Generator) -> None:
         """Draw n (r,) values and add them to those that are not bet yet."""
+        if self._own is not None:
+            self.held[rows] += rng.multinomial(n, self._own[moment.stage, rows])
+            return
         distribution = self._after if moment.stage >= self._course.from_stage else self._before
         now = distribution.drifted(self._course.drift(moment.tick))
-        probabilities = np.zeros(self.index.size)
-        probabilities[np.searchsorted(self.index, now.index)] = now.probabilities
-        self.held[rows] += rng.multinomial(n, probabilities / probabilities.sum())
+        self.held[rows] += rng.multinomial(n, self.placed(now))
 
 
 class _ValueBettor:
-    def __init__(self, guardrail: SimulatedValues, replications: int, ticks: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        guardrail: SimulatedValues,
+        replications: int,
+        ticks: int,
+        rng: np.random.Generator,
+        population: Population | None,
+    ) -> None:
         true = (guardrail.baseline, guardrail.candidate)
         self._guardrail, self._test = guardrail, guardrail.test
         self._candidate = _Arm(guardrail.course, true, ticks, replications)
@@ -117,6 +152,28 @@ class _ValueBettor:
             rows = np.arange(replications)
             self._baseline.hold(rows, np.full(replications, guardrail.known), Moment(0, 0), rng)
             self._learn(rows)
+        if population is not None and guardrail.stickiness > 0.0:
+            self._settle(population, replications, rng)
+
+    def _settle(self, population: Population, replications: int, rng: np.random.Generator) -> None:
+        shape, sticky, start = (replications, population.groups), self._guardrail.stickiness, self._guardrail.course
+        after, before = (
+            group_habits(arm.placed(true), sticky, shape, rng)
+            for arm, true in (
+                (self._candidate, self._guardrail.candidate),
+                (self._baseline, self._guardrail.baseline),
+            )
+        )
+        same = np.zeros((*before.shape[:2], self._candidate.index.size))  # the baseline's, in the candidate's buckets
+        places = np.searchsorted(self._candidate.index, self._baseline.index)
+        if start.from_stage > 0:
+            same[:, :, places] = before
+        self._candidate.settle(by_stage(population, after, same, start.from_stage)[0])
+        self._baseline.settle(by_stage(population, before, before, 0)[1])
+
+    def events(self, rows: Ints) -> tuple[Floats, Floats]:
+        """None: how values cluster is read from how many there are."""
+        return np.zeros((rows.size, 2)), np.zeros((rows.size, 2))
 
     def observe(self, rows: Ints, arrived: Ints, moment: Moment, rng: np.random.Generator) -> None:
         for number, arm in enumerate((self._candidate, self._baseline)):

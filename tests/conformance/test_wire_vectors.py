@@ -75,3 +75,12 @@ def test_a_linear_bucket_is_a_thousandth_of_the_bounds() -> None:
     for vector in WIRE["histogram"]["linear"]:
         place = (vector["value"] - vector["low"]) / (vector["high"] - vector["low"])
         assert vector["bucket"] == min(999, math.floor(place * 1000))
+
+
+def test_a_unit_outside_a_slice_is_in_neither_arm() -> None:
+    for vector in WIRE["slices"]:
+        unit, slices = vector["unit"], vector["slices"]
+        buckets = [murmur([each["salt"], unit], 0) * 100_000 >> 32 for each in slices]
+        inside = all(each["start"] <= bucket < each["end"] for each, bucket in zip(slices, buckets, strict=True))
+        below = murmur([vector["salt"], unit], 0) * 100_000 >> 32 < vector["threshold"]
+        assert vector["arm"] == (("candidate" if below else "baseline") if inside else None)

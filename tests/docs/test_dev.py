@@ -21,7 +21,7 @@ def test_a_wrong_command_is_refused_with_the_commands_there_are() -> None:
     done = run("tset")
     assert done.returncode == 2
     assert "'tset'" in done.stderr
-    for command in ("demo", "test", "check", "serve", "bench", "lock"):
+    for command in ("demo", "test", "check", "serve", "bench", "chaos", "lock"):
         assert re.search(rf"^  {command} .*[.;]", done.stderr, re.MULTILINE), command
 
 

@@ -14,9 +14,10 @@ import yaml
 
 from rollout.db.world import World
 from rollout.domain.cohort import Cohort
+from rollout.domain.expectation import Expectation, expectation_problems
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
-from rollout.domain.plan import RolloutDocument
+from rollout.domain.plan import Guardrail, MaxRegression, PlanBody, RolloutDocument, Stage
 from rollout.domain.plan_problems import rollout_problems
 from rollout.settings import Settings
 from tests.journeys.service import ADMIN, Service
@@ -106,3 +107,13 @@ def test_the_whole_plan_is_one_that_can_be_saved() -> None:
         environments=frozenset({"production"}),
     )
     assert rollout_problems(document, world) == []
+
+
+def test_what_is_expected_is_an_expectation_that_can_be_simulated() -> None:
+    block = README.split("## Before it starts")[1].split("```\n")[1]
+    expected = msgspec.convert(yaml.safe_load(block), Expectation)
+    metrics = {"error_rate": Metric(key="error_rate", kind="proportion", event="it failed")}
+    metrics["latency_ms"] = Metric(key="latency_ms", kind="distribution")
+    guarded = tuple(Guardrail(metric=key, max_regression=MaxRegression(relative=0.1)) for key in metrics)
+    plan = PlanBody(stages=(Stage(name="half", percentage=50.0),), guardrails=guarded)
+    assert expectation_problems(expected, plan, metrics) == []

@@ -34,7 +34,7 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=10)
         self.sdk_key = ""
-        self._database_url, self._log = database_url, log
+        self._database_url, self.log = database_url, log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, **settings: str) -> None:
@@ -45,7 +45,7 @@ class Service:
             "ROLLOUT_ADMIN_KEY": ADMIN,
             **settings,
         }
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "rollout", "serve"], env=environment, stdout=log, stderr=log
             )
@@ -58,6 +58,11 @@ class Service:
         code = self._process.wait(15)
         self._process = None
         return code
+
+    def signal(self, sign: signal.Signals) -> None:
+        """Send the process a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(sign)
 
     def close(self) -> None:
         self.http.close()
@@ -97,7 +102,7 @@ class Service:
 
     def _ready(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()
+        assert self._process.poll() is None, self.log.read_text()
         try:
             return self.http.get("/health/ready").status_code == 200
         except httpx.TransportError:

@@ -54,8 +54,10 @@ def test_a_forecast_is_said_and_given_as_json(
     assert (code, said[0]) == (0, "20 runs each, a look every minute")
     assert said[1].startswith("no difference: 100.0% completed")
     assert said[1].endswith("0.0% taken back wrongly")
-    assert said[3].startswith("errors x 2 from stage few on: 100.0% taken back; ")
-    assert said[4].endswith("events too many")
+    assert said[2] == "  stage few (5 %): 0.2 h (nine in ten within 0.2 h); passed last: min_duration in 100%"
+    assert said[4].startswith("errors x 2 from stage few on: 100.0% taken back; ")
+    assert "units to the candidate; " in said[5]
+    assert said[5].endswith(" of them")
     code, out, _ = simulated(monkeypatch, capsys, tmp_path, METRIC, PLAN, EXPECTATION, as_json=True)
     assert [fate["stage"] for fate in json.loads(out)["fates"]] == ["few", "few", "half"]
 

@@ -152,7 +152,7 @@ GARBAGE = [
     b"[]",
     b'{"environment": "production", "revision": "x"}',
     b"[" * 100_000,
-    b'{"environment": "production", "revision": 9, "schema": 2}',
+    b'{"environment": "production", "revision": 9, "schema": 3}',
     json.dumps(document(9) | {"algorithm": "other"}).encode(),
     json.dumps(document(9, candidate="gone")).encode(),
     json.dumps(document(9, when={"unless": {}})).encode(),

@@ -319,7 +319,7 @@ def test_a_ruleset_that_contradicts_itself_is_refused_with_the_path(document: di
         compiled({"f": document})
 
 
-@pytest.mark.parametrize("change", [{"schema": 2}, {"algorithm": "murmur3-cbor-2"}])
+@pytest.mark.parametrize("change", [{"schema": 3}, {"algorithm": "murmur3-cbor-2"}])
 def test_a_ruleset_of_another_schema_or_algorithm_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(RulesetError):
         compiled({"f": flag()}, **change)
@@ -362,7 +362,7 @@ def test_null_in_a_patch_removes_a_key() -> None:
     assert (list(after.flags), after.cohorts, list(after.metrics)) == (["f"], {}, ["error_rate"])
 
 
-@pytest.mark.parametrize("change", [{"base": 41}, {"base": 43, "revision": 44}, {"revision": 42}, {"schema": 2}])
+@pytest.mark.parametrize("change", [{"base": 41}, {"base": 43, "revision": 44}, {"revision": 42}, {"schema": 3}])
 def test_a_patch_for_another_revision_is_not_applied(change: dict[str, Any]) -> None:
     patch = msgspec.convert({"base": 42, "revision": 43, "flags": {"g": None}} | change, Patch)
     assert apply_patch(RULESET, patch) is None

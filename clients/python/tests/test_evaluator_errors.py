@@ -80,7 +80,7 @@ def test_an_override_to_a_variant_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema": 2}, "schema: this reader knows schema 1, not 2"),
+        ({"schema": 3}, "schema: this reader knows schema 1 and 2, not 3"),
         ({"algorithm": "m-2"}, 'algorithm: this reader knows "murmur3-cbor-1", not "m-2"'),
     ],
 )

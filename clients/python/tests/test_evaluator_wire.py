@@ -18,12 +18,13 @@ SMALLEST: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
     (ruleset.Prerequisite, {"flag": "f", "variants": ["on"]}, {}),
     (ruleset.Serve, {"kind": "serve", "variant": "on"}, {"when": None}),
     (ruleset.Split, {"kind": "split", "weights": []}, {"when": None, "unit": None, "salt": None}),
+    (ruleset.Slice, {"salt": "s", "start": 0, "end": 1}, {"unit": None}),
     (ruleset.Frozen, {}, {"thresholds": [], "cap": None}),
     (
         ruleset.RolloutRule,
         {"kind": "rollout", "rollout": "r", "baseline": "off", "candidate": "on", "threshold": 1},
         {"attempt": None, "when": None, "lease_ms": None, "unit": None, "pin": None, "salt": None, "metrics": [],
-         "frozen": {}},
+         "frozen": {}, "slices": []},
     ),
     (
         ruleset.RulesetFlag,

@@ -127,6 +127,24 @@ def test_an_evaluation_that_is_no_evidence_is_not_counted() -> None:
     assert folder.take(SLOT) == []
 
 
+def test_what_ends_before_the_folder_has_read_its_ruleset_waits_for_that() -> None:
+    former, served = ruleset(attempt="at_8", revision=6), ruleset(attempt="at_9", revision=7)
+    folder = folder_of(former)
+    early = evaluate(served, FLAG, Context("user-1"), slot=SLOT)
+    late = evaluate(former, FLAG, Context("user-2"), slot=SLOT)
+    folder.finish(early, {"error_rate": True, "latency_ms": 3.0}, ("error_rate", "latency_ms"))
+    folder.finish(late, {"error_rate": False}, ("error_rate",))
+    assert {attempt for attempt, _ in take(folder)} == {"at_8"}
+    folder.follow(served)
+    assert sum(n for n, _ in take(folder)["at_9", early.arm].slots[SLOT].metrics["error_rate"].cells.values()) == 1
+    folder.finish(early, {"error_rate": True}, ("error_rate",))
+    assert sum(n for n, _ in take(folder)["at_9", early.arm].slots[SLOT].metrics["error_rate"].cells.values()) == 1
+    unheard = evaluate(ruleset(attempt="at_10", revision=8), FLAG, Context("user-1"), slot=SLOT)
+    folder.finish(unheard, {"error_rate": True, "mine": 1}, ("error_rate",))
+    folder.close()
+    assert folder.dropped["unused"] == 1
+
+
 def test_a_flush_is_asked_for_by_the_number_of_exposures() -> None:
     asked: list[None] = []
     compiled = ruleset()

@@ -15,7 +15,15 @@ from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import compile_ruleset, evaluate
 from rollout_client.evaluation.evidence import MetricIncrement
 from rollout_client.evaluation.receipt import Receipt, decode_receipt, encode_receipt
-from rollout_client.evaluation.ruleset import BUCKETS, Ruleset, RulesetFlag, RulesetMetric, Split
+from rollout_client.evaluation.ruleset import (
+    BUCKETS,
+    RolloutRule,
+    Ruleset,
+    RulesetFlag,
+    RulesetMetric,
+    Slice,
+    Split,
+)
 from rollout_client.increments import add, measure
 
 CONFORMANCE = Path(__file__).parents[3] / "tests" / "conformance"
@@ -39,6 +47,17 @@ def test_every_cell_vector_falls_where_the_record_says(vector: dict[str, Any]) -
 @pytest.mark.parametrize("vector", VECTORS["sketch"], ids=lambda v: v["unit"][:8])
 def test_every_sketch_vector_falls_where_the_record_says(vector: dict[str, Any]) -> None:
     assert bucketing.sketch_entry(vector["unit"]) == (vector["register"], vector["rank"])
+
+
+def test_every_slice_vector_admits_as_the_record_says() -> None:
+    for vector in VECTORS["slices"]:
+        rule = RolloutRule(
+            rollout="ro_1", attempt="at_1", baseline="a", candidate="b", threshold=vector["threshold"],
+            slices=tuple(msgspec.convert(each, Slice) for each in vector["slices"]),
+        )  # fmt: skip
+        flag = RulesetFlag(variants={"a": 0, "b": 1}, default_variant="a", salt=vector["salt"], rules=(rule,))
+        compiled = compile_ruleset(Ruleset(environment="e", revision=1, flags={"f": flag}))
+        assert evaluate(compiled, "f", Context(vector["unit"])).arm == vector["arm"], vector
 
 
 def test_every_histogram_vector_falls_where_the_record_says() -> None:

@@ -7,6 +7,7 @@ beyond the gate's threshold.
 """
 
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,7 +47,8 @@ class Value:
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The values that arrived, and of those that were counted by what is frozen, the scores."""
         base = self._base
-        totals = [sum(column) for column in zip(*(numbers[:base] for numbers in increment.cells.values()), strict=True)]
+        columns = zip(*increment.cells.values(), strict=False)  # short and long cells have the first ones in common
+        totals = [sum(column) for column in islice(columns, base)]
         wire = {cell: numbers[base:] for cell, numbers in increment.cells.items() if len(numbers) > base}
         cells, squares = self._scored(mine, wire)
         return ArmSums(cells=cells, squares=squares, histogram=dict(increment.histogram), totals=totals)

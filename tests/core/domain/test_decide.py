@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from rollout.domain import transition
-from rollout.domain.decide import Situation, decide, missing_now
+from rollout.domain.decide import decide
+from rollout.domain.decision import Situation
 from rollout.domain.document import content_hash
 from rollout.domain.judge import ArmNumbers, Judgement, Reading, Verdict
-from rollout.domain.rollout import Approval, Breach, State
+from rollout.domain.missing import missing_now
+from rollout.domain.rollout import Absence, Approval, Breach, State
 from rollout.domain.watch import watches
 from rollout.stats.margin import Margin
 from tests.core.domain.plans import World, at, rollout
@@ -146,7 +148,7 @@ def test_a_signal_holds_a_plan_that_has_no_guardrail() -> None:
 def test_evidence_that_is_there_again_ends_the_wait_for_it() -> None:
     guardrails = [{"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_missing": "roll_back"}]
     running = transition.start(rollout(guardrails=guardrails), State(), "at_1", at(0))
-    state = msgspec.structs.replace(running, missing_since={"error_rate": at(1)})
+    state = msgspec.structs.replace(running, missing={"error_rate": Absence(sort="unseen", since=at(1))})
     assert decide(situation("undecided", state=state, guardrails=guardrails)).kind == "hold"
     assert decide(situation("no_data", state=state, guardrails=guardrails)).kind == "roll_back"
 
@@ -191,11 +193,14 @@ def test_absent_evidence_acts_by_policy_only_after_a_whole_lease() -> None:
         document = rollout(guardrails=guardrails, lease="15m")
         running = transition.start(document, State(), "at_1", at(0))
         since = missing_now(judgement(reading("no_data")), running, at(100))
-        state = msgspec.structs.replace(running, missing_since=since)
+        state = msgspec.structs.replace(running, missing=since)
         assert decide(situation("no_data", after=900, state=state, guardrails=guardrails, lease="15m")).kind == "hold"
         assert decide(situation("no_data", after=1000, state=state, guardrails=guardrails, lease="15m")).kind == policy
         assert missing_now(judgement(reading("pass")), state, at(1001)) == {}
-        assert missing_now(judgement(reading("no_traffic")), running, at(1)) == {}, "no traffic harms nobody"
+        quiet = msgspec.structs.replace(running, missing=missing_now(judgement(reading("no_traffic")), state, at(1)))
+        assert decide(situation("no_traffic", after=9000, state=quiet, guardrails=guardrails)).kind == "hold", (
+            "no traffic harms nobody"
+        )
 
 
 def test_a_plan_without_guardrails_is_a_timed_ramp() -> None:

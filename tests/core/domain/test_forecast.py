@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rollout.domain.expectation import Expectation, ExpectedMetric, Regression, expectation_problems
-from rollout.domain.forecast import Forecast, _open_stages, forecast
+from rollout.domain.forecast import Fate, Forecast, _open_stages, forecast
 from rollout.domain.metric import Metric
 from rollout.domain.plan import Bake, Guardrail, MaxRegression, PlanBody, Signal, Stage
 from rollout.domain.watch import gate_margin, watches
@@ -46,15 +46,23 @@ def test_the_same_candidate_completes_and_a_worse_one_is_taken_back() -> None:
     guarded = plan(ERRORS, Guardrail(metric="cost", max_regression=HALF))
     found = forecast(guarded, METRICS, expected(regressions=worse))
     without, *fates = found.fates
-    assert (without.completed, without.rolled_back, without.regression, without.harmed) == (1.0, 0.0, None, None)
+    assert (without.completed, without.rolled_back, without.regression, without.events) == (1.0, 0.0, None, None)
+    assert without.until_rollback is None
     assert [(fate.regression, fate.stage) for fate in fates] == [
         (regression, name) for regression in worse for name in ("to 5", "to 20", "to 50")
     ]
-    assert all(fate.rolled_back == 1.0 and 0.0 < fate.hours[0] <= fate.hours[1] for fate in fates)
-    assert all(fate.harmed == pytest.approx(fate.exposed * 0.1, rel=0.01) for fate in fates[:3])
-    assert all(fate.harmed is None for fate in fates[3:]), "nobody counts events of a value"
-    assert fates[0].exposed < fates[2].exposed
-    assert sum(found.slowest.values()) == pytest.approx(1.0)
+    for fate in fates:
+        assert (fate.reached, fate.rolled_back, fate.until_rollback) == (1.0, 1.0, fate.hours)
+        assert 0.0 < fate.hours[0] <= fate.hours[1]
+        assert fate.units == fate.requests, "each request is of a unit of its own"
+    assert all(fate.events == pytest.approx(fate.requests * 0.1, rel=0.01) for fate in fates[:3])
+    assert all(fate.units_harmed == pytest.approx(fate.events) for fate in fates[:3])
+    assert all(fate.events is None and fate.units_harmed is None for fate in fates[3:]), (
+        "nobody counts events of a value"
+    )
+    assert fates[0].requests < fates[2].requests
+    assert [stage.stage for stage in found.stages] == ["to 5", "to 20", "to 50"]
+    assert all(sum(stage.last.values()) == pytest.approx(1.0) and stage.reached == 1.0 for stage in found.stages)
     assert forecast(guarded, METRICS, expected(regressions=worse)) == found, "the same seed, the same runs"
 
 
@@ -64,6 +72,7 @@ def test_a_metric_that_should_rise_is_worse_when_it_falls() -> None:
     known = {"errors": ExpectedMetric(rate=0.8)}
     found = forecast(guarded, metrics, expected(metrics=known, regressions=(Regression(metric="errors", times=0.5),)))
     assert [fate.rolled_back for fate in found.fates] == [0.0, 1.0, 1.0, 1.0]
+    assert found.fates[1].events == pytest.approx(found.fates[1].requests * 0.4, rel=0.01), "good ones that are missing"
 
 
 @pytest.mark.parametrize("more", [{}, {"bake": Bake(duration="1h", holdback=5.0)}])
@@ -74,6 +83,43 @@ def test_the_gates_are_those_of_the_judge(more: dict[str, Any]) -> None:
     for one, number in zip(opened, (1, 2, 3, 4), strict=False):
         scaled = risk_scaled(watch.margin, watch.direction, one.opens, 50.0, None)
         assert scaled == gate_margin(guarded, watch, number)
+
+
+def test_units_that_come_back_say_less_and_are_counted_apart_from_their_requests() -> None:
+    worse = (Regression(metric="errors", times=2.0),)
+    known = {"errors": ExpectedMetric(rate=0.1, stickiness=0.3)}
+
+    def found(units: int | None) -> list[Fate]:
+        metrics = known if units else {"errors": ExpectedMetric(rate=0.1)}
+        return list(forecast(plan(), METRICS, expected(metrics=metrics, units=units, regressions=worse)).fates)
+
+    alone, many, few = found(None), found(50_000), found(5_000)
+    for one, other, third in zip(alone, many, few, strict=True):
+        assert one.hours[0] <= other.hours[0] <= third.hours[0]
+    assert alone[1].hours[0] < few[1].hours[0]
+    for fate in (*many[1:], *few[1:]):
+        assert fate.events is not None
+        assert fate.units_harmed is not None
+        assert fate.units < fate.requests
+        assert fate.units_harmed < fate.events
+        assert fate.units_harmed < fate.units
+    assert few[1].units <= 5_000
+
+
+def test_a_gate_that_is_never_passed_is_the_last_and_what_nobody_came_to_has_no_fate() -> None:
+    stages = (stage(5, min_units=10**7), stage(20))
+    worse = (Regression(metric="errors", times=2.0),)
+    found = forecast(plan(stages=stages), METRICS, expected(regressions=worse, horizon="3h"))
+    assert [(each.stage, each.last) for each in found.stages] == [("to 5", {"min_units": 1.0})]
+    without, _, later = found.fates
+    assert (without.undecided, without.hours) == (1.0, (3.0, 3.0))
+    assert (later.stage, later.reached, later.rolled_back, later.hours) == ("to 20", 0.0, 0.0, (0.0, 0.0))
+
+
+def test_a_bake_takes_its_time_and_no_proof() -> None:
+    found = forecast(plan(bake=Bake(duration="2h", holdback=1.0)), METRICS, expected())
+    assert (found.stages[-1].stage, found.stages[-1].last) == ("bake", {"min_duration": 1.0})
+    assert found.stages[-1].hours == (2.0, 2.0)
 
 
 def test_what_is_not_simulated_is_said() -> None:
@@ -129,6 +175,9 @@ def test_a_long_plan_is_looked_at_less_often() -> None:
             "metrics.cost.spread",
         ),
         ({"metrics": {"errors": ExpectedMetric(rate=0.1), "gone": ExpectedMetric(rate=0.1)}}, "metrics.gone"),
+        ({"units": 1}, "units"),
+        ({"metrics": {"errors": ExpectedMetric(rate=0.1, stickiness=0.1)}}, "metrics.errors.stickiness"),
+        ({"units": 9, "metrics": {"errors": ExpectedMetric(rate=0.1, stickiness=1.0)}}, "metrics.errors.stickiness"),
         ({"regressions": (Regression(metric="cost", times=2.0),)}, "regressions[0].metric"),
         ({"regressions": (Regression(metric="errors", times=0.0),)}, "regressions[0].times"),
     ],

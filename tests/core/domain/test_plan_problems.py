@@ -101,7 +101,7 @@ def test_every_problem_says_what_to_do() -> None:
         (raw(stages=[{**CANARY, "percentage": "ten"}]), "stages[0].percentage"),
         (raw(guardrails=[{"metric": "error_rate", "max_regression": {"absolute": 0.1}, "on_breach": "panic"}]),
          "guardrails[0].on_breach"),
-        (raw(mode="observe"), "mode"),
+        (raw(mode="watch"), "mode"),
     ],
 )  # fmt: skip
 def test_a_field_that_cannot_be_read_is_named_by_its_path(document: dict[str, Any], path: str) -> None:

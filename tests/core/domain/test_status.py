@@ -3,8 +3,9 @@
 import msgspec
 
 from rollout.domain import transition
+from rollout.domain.holdout import Holdout
 from rollout.domain.rollout import State
-from rollout.domain.status import RolloutStatus, status_of
+from rollout.domain.status import Around, RolloutStatus, status_of
 from tests.core.domain.plans import at, rollout
 
 STAGES = [{"name": "pilot", "cohort": "staff", "percentage": 100}, {"name": "canary", "percentage": 10}]
@@ -12,7 +13,7 @@ PLAN = rollout(stages=STAGES)
 
 
 def status(state: State, *, killed: bool = False) -> RolloutStatus:
-    return status_of(("ro_1", 1), PLAN, state, None, killed=killed)
+    return status_of(("ro_1", 1), PLAN, state, None, Around(killed=killed, now=at(60)))
 
 
 def test_a_cohorts_percentage_is_said_to_be_the_cohorts() -> None:
@@ -27,7 +28,7 @@ def test_a_cohorts_percentage_is_said_to_be_the_cohorts() -> None:
 
 
 def test_a_killed_flag_serves_the_candidate_to_nobody_whatever_the_rollout_says() -> None:
-    completed = transition.complete(transition.start(PLAN, State(), "at_1", at(0)), at(9))
+    completed = transition.complete(PLAN, transition.start(PLAN, State(), "at_1", at(0)), at(9), proven=False)
     assert status(completed).percentage == 100
     assert status(completed, killed=True).percentage == 0
 
@@ -45,3 +46,15 @@ def test_a_blind_rollout_says_so() -> None:
     blind = transition.lapse(running, at(60))
     assert (status(blind).held[0].code, status(blind).percentage) == ("blind", 0)
     assert msgspec.json.encode(status(blind))
+
+
+def test_a_holdout_and_a_group_leave_a_part_of_the_units_until_the_end() -> None:
+    grouped = rollout(stages=STAGES, exclusion={"group": "pages", "share": 30})
+    running = transition.start(grouped, State(), "at_1", at(0))
+    for holdout, reach in ((None, 30.0), (Holdout(percentage=5), 28.5)):
+        found = status_of(("ro_1", 1), grouped, running, None, Around(killed=False, now=at(60), holdout=holdout))
+        assert (found.reach, found.group, found.percentage) == (reach, "pages", 100)
+    ended = transition.complete(grouped, running, at(9), proven=True)
+    around = Around(killed=False, now=at(60), holdout=Holdout(percentage=5))
+    assert status_of(("ro_1", 1), grouped, ended, None, around).reach == 100
+    assert (status(running).reach, status(running).group) == (100, None)

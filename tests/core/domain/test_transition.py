@@ -72,7 +72,7 @@ def test_exposure_goes_stage_by_stage_to_the_bake_and_to_everyone() -> None:
     state, seen = started(), []
     while state.status not in ENDED:
         seen.append((state.status, percentage_now(PLAN, state)))
-        following = transition.complete(state, at(9)) if state.status == "baking" else None
+        following = transition.complete(PLAN, state, at(9), proven=True) if state.status == "baking" else None
         state = following or transition.advance(PLAN, state, "at_n", at(9), proven=True)
     assert seen == [("running", 10), ("running", 50), ("baking", 98)]
     assert (state.status, percentage_now(PLAN, state), percentage_of(PLAN, 2)) == ("completed", 100, 98)

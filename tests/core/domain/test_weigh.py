@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rollout.domain import transition
-from rollout.domain.decide import Situation, decide
+from rollout.domain.decide import decide
+from rollout.domain.decision import Situation
 from rollout.domain.evidence import ARMS, Evidence
 from rollout.domain.judge import Judgement
 from rollout.domain.rollout import State

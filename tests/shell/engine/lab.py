@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rollout.db import documents, environments, rollouts
+from rollout.db import documents, environments, flag_states, rollouts, sources
 from rollout.db.migrate import migrate
 from rollout.db.rollouts import Transition
 from rollout.db.session import Database
@@ -17,16 +17,19 @@ from rollout.db.tables import RolloutRow
 from rollout.delivery.hub import Hub
 from rollout.delivery.publish import publish_everywhere
 from rollout.domain.environment import Environment
-from rollout.engine import commands
-from rollout.engine.commands import Act, Actor
+from rollout.domain.status import Around, RolloutStatus, status_of
+from rollout.engine import commands, drafting
 from rollout.engine.control import Control
+from rollout.engine.rights import Act, Actor
 from rollout.engine.watchman import Watchman
 from rollout.ingest.accept import accept
 from rollout_client.evaluation.evidence import ArmIncrement, Batch, BatchAnswer, MetricIncrement, SlotIncrement
-from rollout_client.evaluation.ruleset import Arm
+from rollout_client.evaluation.ruleset import Arm, Ruleset
 from tests.core.domain.plans import World, rollout
 
 ANN = Actor(name="ann", may_operate=True, may_approve=True)
+EVE = Actor(name="eve", may_operate=True, may_approve=True)
+ONCALL = Actor(name="oncall")
 
 
 class Lab:
@@ -50,12 +53,38 @@ class Lab:
 
     async def start(self, **plan: Any) -> str:
         """A started rollout."""
-        identifier = await commands.create(self.control, rollout(**plan), "ann")
+        identifier = await self.draft(**plan)
         await self.act(identifier, "start")
         return identifier
 
-    async def act(self, identifier: str, action: str, reason: str = "", actor: Actor = ANN) -> Transition:
-        return await commands.act(self.control, identifier, Act(action=action, reason=reason), actor)
+    async def draft(self, author: str = "ann", **plan: Any) -> str:
+        """A rollout that nobody has started."""
+        return await drafting.create(self.control, rollout(**plan), author)
+
+    async def act(self, identifier: str, action: str, reason: str = "", actor: Actor = ANN, **rest: Any) -> Transition:
+        return await commands.act(self.control, identifier, Act(action=action, reason=reason, **rest), actor)
+
+    async def revise(self, identifier: str, reason: str = "as agreed", actor: Actor = ANN, **plan: Any) -> Transition:
+        return await drafting.revise(self.control, identifier, rollout(**plan), actor, (reason, None))
+
+    async def report(self, metric: str, error: str | None) -> None:
+        """What the source of a metric says about itself."""
+        async with self.database.write() as session:
+            await sources.report(session, "production", metric, error, self.now)
+
+    async def status(self, identifier: str) -> RolloutStatus:
+        """What everybody sees."""
+        row = await self.row(identifier)
+        async with self.database.read() as session:
+            killed = (await flag_states.find(session, row.flag, row.environment)).killed
+        latest = (row.latest.judgement, row.latest.decision, row.judged_at) if row.latest and row.judged_at else None
+        return status_of((row.id, row.revision), row.document, row.state, latest, Around(killed=killed, now=self.now))
+
+    def served(self, environment: str = "production") -> Ruleset:
+        """The newest ruleset that this process serves."""
+        newest = self.control.hub.newest(environment)
+        assert newest is not None
+        return newest.ruleset
 
     async def row(self, identifier: str) -> RolloutRow:
         async with self.database.read() as session:

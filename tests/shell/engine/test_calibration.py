@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rollout.db import rollouts
+from rollout.db import increments, rollouts
 from rollout.domain import transition
 from rollout.domain.evidence import Evidence
 from rollout.engine import look as look_module
@@ -153,7 +153,7 @@ async def test_short_cells_are_still_accepted_and_merge_with_long_ones(sqlite_ur
         row = await service.row(identifier)
         assert (row.accepted, row.judged) == (2, 2)
         async with service.database.read() as session:
-            taken = await look_module.increments.of_tick(session, identifier, row.tick)
+            taken = await increments.of_tick(session, identifier, row.tick)
             assert (await replay(session, identifier)).exact
         metric = taken[attempt]["baseline"].slots[29_500_000].metrics["latency_ms"]
         assert (metric.cells, metric.histogram) == ({7: [5, 3, 2, 1]}, {425: 5})

@@ -5,9 +5,9 @@ import pytest
 
 from rollout.db import audit, flag_states, rollouts
 from rollout.domain.document import content_hash
-from rollout.engine import commands, switch
-from rollout.engine.commands import Actor
+from rollout.engine import commands, drafting, switch
 from rollout.engine.replay import replay
+from rollout.engine.rights import Act, Actor
 from rollout.errors import Conflict, Forbidden, Invalid, NotFound
 from rollout_client.evaluation.evidence import ArmIncrement
 from rollout_client.evaluation.ruleset import RolloutRule
@@ -139,7 +139,7 @@ async def test_a_kill_serves_the_default_pauses_the_rollout_and_restore_does_not
 async def test_only_one_rollout_is_exposed_on_a_flag(database_url: str) -> None:
     async with lab(database_url) as service:
         first = await service.start()
-        second = await commands.create(service.control, rollout(), "ann")
+        second = await drafting.create(service.control, rollout(), "ann")
         with pytest.raises(Conflict, match=first):
             await service.act(second, "start")
         await service.act(first, "roll_back", "changed our minds")
@@ -186,11 +186,11 @@ async def test_raising_exposure_by_hand_needs_the_right_and_a_reason(sqlite_url:
 
 async def test_a_draft_is_frozen_and_a_named_plan_is_copied_into_it(sqlite_url: str) -> None:
     async with lab(sqlite_url) as service:
-        identifier = await commands.create(service.control, rollout(), "ann")
+        identifier = await drafting.create(service.control, rollout(), "ann")
         row = await service.row(identifier)
         assert row.content_hash == content_hash(rollout())
         with pytest.raises(Invalid) as refused:
-            await commands.create(service.control, rollout(plan="careful"), "ann")
+            await drafting.create(service.control, rollout(plan="careful"), "ann")
         assert refused.value.path == "plan"
         with pytest.raises(Conflict, match="start it first"):
             await service.act(identifier, "roll_back")
@@ -202,7 +202,7 @@ async def test_two_people_at_once_make_one_change(database_url: str) -> None:
     async with lab(database_url) as service:
         identifier = await service.start()
         seen = (await service.row(identifier)).revision
-        pause = commands.Act(action="pause", revision=seen)
+        pause = Act(action="pause", revision=seen)
         await commands.act(service.control, identifier, pause, ANN)
         with pytest.raises(Conflict, match="read it again"):
             await commands.act(service.control, identifier, pause, ANN)
@@ -214,7 +214,7 @@ async def test_evidence_does_not_make_a_person_conflict(sqlite_url: str) -> None
         seen = (await service.row(identifier)).revision
         await service.send(identifier, 0.02, 0.02)
         await service.watchman.round()
-        await commands.act(service.control, identifier, commands.Act(action="pause", revision=seen), ANN)
+        await commands.act(service.control, identifier, Act(action="pause", revision=seen), ANN)
 
 
 async def test_a_replay_notices_a_changed_log(sqlite_url: str) -> None:

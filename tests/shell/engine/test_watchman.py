@@ -4,20 +4,32 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from rollout.db import flag_states, heartbeat, rollouts
+from rollout.db import documents, flag_states, heartbeat, rollouts
 from rollout.engine import look as look_module
 from rollout.engine import switch
 from rollout.engine import watchman as watchman_module
 from rollout.engine.clock import Clock
+from rollout.engine.replay import replay
 from rollout.engine.watchman import Watchman
+from tests.core.domain.plans import World
 from tests.shell.engine.lab import Lab, lab
 
 
 async def engine_age(service: Lab) -> int | None:
     async with service.database.read() as session:
         return await heartbeat.engine_age_ms(session)
+
+
+async def several(service: Lab, many: int) -> list[str]:
+    """So many rollouts, each on a flag of its own."""
+    for number in range(many):
+        async with service.database.write() as session:
+            flag = msgspec.structs.replace(World.flags["answer"], key=f"answer-{number}")
+            await documents.save(session, flag, None)
+    return [await service.start(flag=f"answer-{number}") for number in range(many)]
 
 
 async def test_a_completed_round_vouches_by_the_clock_of_the_database(database_url: str) -> None:
@@ -62,7 +74,7 @@ async def test_a_rollout_that_cannot_be_looked_at_stops_nobody_else_and_loses_it
         assert (await service.row(identifier)).status == "running"
 
 
-@pytest.mark.parametrize("place", ["add_transition", "replace_state", "add_evaluation", "judged"])
+@pytest.mark.parametrize("place", ["add_transition", "replace_state", "add_evaluations", "looked"])
 async def test_a_crash_anywhere_in_a_decision_leaves_no_half_of_it_and_the_work_due(
     database_url: str, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -84,6 +96,56 @@ async def test_a_crash_anywhere_in_a_decision_leaves_no_half_of_it_and_the_work_
         )  # fmt: skip
         await service.pass_time(5)
         assert await service.steps(identifier) == ["start", "roll_back"]
+
+
+async def test_a_look_that_fails_undoes_none_of_those_in_its_transaction(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab(database_url) as service:
+        identifiers = await several(service, 5)
+        for identifier in identifiers:
+            await service.send(identifier, 0.02, 0.02)
+        real = look_module.look
+
+        async def one_fails(session: Any, control: Any, claimed: Any, now: Any, notes: Any) -> Any:
+            decision = await real(session, control, claimed, now, notes)
+            if claimed.row.id == identifiers[2]:
+                raise RuntimeError("this look fails")
+            return decision
+
+        monkeypatch.setattr(watchman_module, "look", one_fails)
+        assert await service.watchman.round() == 5
+        rows = [await service.row(identifier) for identifier in identifiers]
+        assert [row.tick for row in rows] == [1, 1, 0, 1, 1]
+        assert rows[2].next_check_at == service.now + timedelta(seconds=2)
+        assert [row.judged for row in rows] == [1, 1, 0, 1, 1]
+
+
+async def test_a_round_looks_at_all_that_is_due_whatever_it_decides_about_some(database_url: str) -> None:
+    async with lab(database_url) as service:
+        identifiers = await several(service, 11)
+        for identifier in identifiers:
+            bad = identifier in identifiers[3:5]
+            for _ in range(5 if bad else 2):
+                await service.send(identifier, 0.9 if bad else 0.02, 0.02)
+        assert await service.watchman.round() == 11
+        for identifier in identifiers:
+            row = await service.row(identifier)
+            assert row.judged == row.accepted > 0
+            assert row.status == ("rolled_back" if identifier in identifiers[3:5] else "running")
+            async with service.database.read() as session:
+                assert (await replay(session, identifier)).exact
+
+
+async def test_two_engines_share_many_rollouts_and_each_is_judged_once(postgres_url: str) -> None:
+    async with lab(postgres_url) as service:
+        identifiers = await several(service, 20)
+        for identifier in identifiers:
+            await service.send(identifier, 0.02, 0.02)
+        rival = Watchman(service.control)
+        looked = await asyncio.gather(service.watchman.round(), rival.round())
+        assert sum(looked) >= 20
+        assert [(await service.row(identifier)).tick for identifier in identifiers] == [1] * 20
 
 
 async def test_two_engines_on_one_database_decide_once(postgres_url: str) -> None:
@@ -122,9 +184,9 @@ async def test_a_steady_stream_of_batches_does_not_keep_a_round_from_ending(
         await service.start()
         real = look_module.look
 
-        async def followed_by_a_batch(session: Any, control: Any, row: Any, now: Any) -> Any:
-            decision = await real(session, control, row, now)
-            await rollouts.postpone(session, row, now)
+        async def followed_by_a_batch(session: Any, control: Any, claimed: Any, now: Any, notes: Any) -> Any:
+            decision = await real(session, control, claimed, now, notes)
+            await rollouts.postpone(session, claimed.row, now)
             return decision
 
         monkeypatch.setattr(watchman_module, "look", followed_by_a_batch)
@@ -151,6 +213,28 @@ async def test_a_row_that_somebody_holds_without_looking_is_not_vouched_for(post
         assert again is not None
         assert again < after
         assert await service.steps(identifier) == ["start"]
+
+
+async def test_batches_that_hold_a_row_all_the_time_do_not_keep_the_engine_from_it(postgres_url: str) -> None:
+    async with lab(postgres_url) as service:
+        identifier = await service.start()
+        stop = asyncio.Event()
+
+        async def hold() -> None:
+            while not stop.is_set():
+                async with service.database.write() as session:
+                    await rollouts.find(session, identifier, lock=True)
+                    await asyncio.sleep(0.03)
+
+        holding = [asyncio.create_task(hold()) for _ in range(3)]
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0.1)
+                service.now += timedelta(seconds=10)
+                assert await service.watchman.round() == 1
+        finally:
+            stop.set()
+            await asyncio.gather(*holding)
 
 
 async def test_a_kill_does_not_wait_for_whoever_holds_the_rollout(postgres_url: str) -> None:

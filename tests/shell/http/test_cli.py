@@ -121,7 +121,7 @@ def test_apply_leaves_a_completed_rollout_alone(site: Site, run: Run, tmp_path: 
     path = tmp_path / "ramp.yaml"
     path.write_text(
         "{kind: Rollout, flag: answer, environment: production, baseline: v7, candidate: v8, "
-        "stages: [{name: all, percentage: 100, min_duration: 0s}]}"
+        "stages: [{name: all, percentage: 100, min_duration: 1h}]}"
     )
     run("apply", "-f", str(path), "--start")
     rollout = site.http.get("/api/v1/rollouts").json()[0]["id"]
@@ -138,7 +138,7 @@ def test_apply_leaves_a_completed_rollout_alone(site: Site, run: Run, tmp_path: 
         (("percentage: 1,", "percentage: one,"), "document 2: stages[1].percentage: Expected `float`"),
         (
             ("approval: required", "approval: true"),
-            "document 2: stages[0].approval: Expected `str | null`, got `bool`; write required",
+            "document 2: stages[0].approval: Expected `str | object | null`, got `bool`; write required",
         ),
         (
             ("{absolute: 0.005}", "5%"),

@@ -1,6 +1,7 @@
 """Acts and the trail from the command line, by a rollout's id or by its flag."""
 
 import json
+import time
 
 import pytest
 
@@ -22,7 +23,8 @@ def test_a_flag_names_its_rollout_through_a_whole_life(site: Site, run: Run) -> 
         assert (done.code, done.out) == (0, f"{rollout}  {says}"), done.err
     history = run("history", "answer").out.splitlines()
     assert history[0] == rollout
-    assert [line.rpartition(": ")[2] for line in history[1:]] == [
+    changes = [line for line in history[1:] if not line.startswith("    ")]  # deeper in are the verdicts of the looks
+    assert [line.rpartition(": ")[2] for line in changes] == [
         f"why {command}" for command in ("start", "pause", "resume", "advance", "roll-back")
     ]
     assert list(json.loads(run("history", rollout, "--json").out)) == [rollout]
@@ -33,6 +35,23 @@ def test_a_flag_names_its_rollout_through_a_whole_life(site: Site, run: Run) -> 
     assert "rollout.roll_back" in trail[0]
     assert trail[0].endswith(": why roll-back")
     assert [each["action"] for each in json.loads(run("audit", "-n", "1", "--json").out)] == ["rollout.roll_back"]
+
+
+def test_history_says_what_was_measured_when_a_rollout_was_moved(site: Site, run: Run) -> None:
+    site.populate()
+    rollout = site.draft()
+    site.act(rollout, "start")
+    deadline = time.monotonic() + 5
+    while not site.http.get(f"/api/v1/rollouts/{rollout}/evaluations").json() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    site.act(rollout, "pause", reason="lunch")
+    started, paused, verdict = run("history", rollout).out.splitlines()[1:]
+    assert "start: draft -> running" in started
+    assert paused.endswith(": lunch")
+    assert verdict.startswith("    error_rate: no request reached this stage lately: candidate none, baseline none,")
+    assert "a rise beyond 5 points is harm" in verdict
+    recorded = site.http.get(f"/api/v1/rollouts/{rollout}/transitions").json()[1]["change"]["verdicts"]
+    assert [each["sentence"] for each in recorded] == [verdict.strip()]
 
 
 def test_an_act_finds_the_running_rollout_behind_a_newer_draft(site: Site, run: Run) -> None:

@@ -88,6 +88,10 @@ def test_the_first_start_prints_an_admin_key_this_once_and_no_second_process_may
         assert "PostgreSQL" in said
         assert "Traceback" not in said
         assert second.out.read_text() == ""
+        for role in ("api", "worker"):
+            other = launch(sqlite_url, tmp_path, role, role=role)
+            assert other.popen.wait(30) == 1
+            assert other.err.read_text() == said
         first.popen.kill()  # the lock dies with its process
         first.popen.wait()
     with served(sqlite_url, tmp_path, "third") as third:
@@ -175,6 +179,16 @@ def test_the_log_has_no_body_no_secret_and_no_query_even_of_what_failed(sqlite_u
     assert any("create_flag" in place for place in failure["exception"][0]["at"])
 
 
+def test_the_role_may_be_given_to_the_command_and_must_be_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["rollout", "serve", "--role", "boss"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("ROLLOUT_ROLE: Input should be 'all', 'api' or 'worker'")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -182,6 +196,9 @@ def test_the_log_has_no_body_no_secret_and_no_query_even_of_what_failed(sqlite_u
         ("ROLLOUT_ADMIN_KEY", "hunter2", "a key begins with 'rl_'"),
         ("ROLLOUT_ROLE", "boss", "ROLLOUT_ROLE: "),
         ("ROLLOUT_DATABASE_URL", "mysql://me:hunter2@host/x", "use 'sqlite:///FILE' or 'postgresql://"),
+        ("ROLLOUT_DATABASE_URL", "postgresql://me:hunter2@host:one,other:two/x", "write HOST:PORT,HOST:PORT"),
+        ("ROLLOUT_DATABASE_URL", "postgresql://me:hunter2@host:one/x", "it cannot be read"),
+        ("ROLLOUT_DATABASE_URL", "postgresql://me:hunter2@127.0.0.1:9,127.0.0.1:10/x", "cannot be reached"),
         ("ROLLOUT_DATABASE_URL", "sqlite:///no/such/folder/x.db", "No such file or directory; check ROLLOUT"),
         ("ROLLOUT_DATABASE_URL", "postgresql://me:hunter2@127.0.0.1:9/x", "cannot be reached"),
     ],

@@ -65,6 +65,7 @@ class Folder:
         self._ended: dict[tuple[str, Arm], Minute] = {}
         self._sealed: list[Attempts] = []
         self._early: list[tuple[str, Any, Context | None, Receipt | None, int]] = []
+        self._ahead: list[tuple[Evaluation, Mapping[str, Any], Container[str]]] = []
         self._compiled: CompiledRuleset | None = None
         self._closed = False
 
@@ -99,6 +100,9 @@ class Folder:
             early, self._early = self._early, []
             self._asked = frozenset(name for metrics in wanted.values() for name in metrics) | compiled.metrics.keys()
             self._compiled = compiled
+            ahead, self._ahead = self._ahead, []
+            for finished in ahead:
+                self._finish(*finished)
             for observed in early:
                 try:
                     self.observe(*observed)
@@ -119,20 +123,35 @@ class Folder:
                 minute.started[cell_of(evaluation.unit)] += 1
 
     def finish(self, evaluation: Evaluation, outcomes: Mapping[str, Any], automatic: Container[str]) -> None:
-        """Record the outcomes of one attempt against the arm it was assigned to; `automatic` ones where asked for."""
+        """Record the outcomes of one attempt against the arm it was assigned to; `automatic` ones where asked for.
+
+        A ruleset is served a moment before `follow` has read it: what ended in between waits for that.
+        """
         if evaluation.attempt is None or evaluation.arm is None:
             return
         with self._lock:
             if self._closed:
                 self.dropped["observations"] += sum(name not in automatic for name in outcomes)
-                return
-            wanted = self._metrics.get(evaluation.attempt, {})
-            for name, value in outcomes.items():
-                if name in wanted:
-                    tally = self._arm(evaluation.attempt, evaluation.arm)
-                    self._record(tally, evaluation.slot, cell_of(evaluation.unit), wanted[name], name, value)
-                elif name not in automatic:
-                    self.dropped["unused"] += 1
+            elif self._is_ahead(evaluation):
+                self._ahead.append((evaluation, outcomes, automatic))
+            else:
+                self._finish(evaluation, outcomes, automatic)
+
+    def _is_ahead(self, evaluation: Evaluation) -> bool:
+        if evaluation.attempt in self._metrics or len(self._ahead) >= _EARLY:
+            return False
+        return self._compiled is None or self._compiled.revision != evaluation.revision
+
+    def _finish(self, evaluation: Evaluation, outcomes: Mapping[str, Any], automatic: Container[str]) -> None:
+        if evaluation.attempt is None or evaluation.arm is None:
+            return
+        wanted = self._metrics.get(evaluation.attempt, {})
+        for name, value in outcomes.items():
+            if name in wanted:
+                tally = self._arm(evaluation.attempt, evaluation.arm)
+                self._record(tally, evaluation.slot, cell_of(evaluation.unit), wanted[name], name, value)
+            elif name not in automatic:
+                self.dropped["unused"] += 1
 
     def observe(self, metric: str, value: Any, context: Context | None, receipt: Receipt | None, now: int) -> None:
         """Attribute one observation: to the receipt, else to what this process exposed the unit to, else to nothing."""
@@ -166,6 +185,9 @@ class Folder:
             self._closed = True
             self.dropped += Counter(observations=len(self._early))
             self._early = []
+            ahead, self._ahead = self._ahead, []
+            for finished in ahead:
+                self._finish(*finished)
             for attempts in self.take(0):
                 exposures, observations = weigh(attempts)
                 self.dropped += Counter(exposures=exposures, observations=observations)  # and nothing for none

@@ -26,7 +26,7 @@ from rollout_client.evaluation.rules import (
 )
 from rollout_client.evaluation.ruleset import (
     ALGORITHM,
-    SCHEMA,
+    SCHEMAS,
     Patch,
     Prerequisite,
     RolloutRule,
@@ -199,8 +199,9 @@ def compile_ruleset(
         RulesetError: an unknown schema or algorithm, or a flag that contradicts itself. The ruleset is
         refused whole.
     """
-    if ruleset.schema != SCHEMA:
-        raise RulesetError("schema", f"this reader knows schema {SCHEMA}, not {ruleset.schema}")
+    if ruleset.schema not in SCHEMAS:
+        known = " and ".join(map(str, SCHEMAS))
+        raise RulesetError("schema", f"this reader knows schema {known}, not {ruleset.schema}")
     if ruleset.algorithm != ALGORITHM:
         raise RulesetError("algorithm", f'this reader knows "{ALGORITHM}", not "{ruleset.algorithm}"')
     answers = {} if previous is None else _kept(previous, ruleset, killed, changed)
@@ -223,10 +224,11 @@ def compile_ruleset(
 def apply_patch(ruleset: Ruleset, patch: Patch) -> Ruleset | None:
     """Return the ruleset after a patch; None when the patch is not for this edition or has an unknown schema."""
     fits = (patch.base, patch.base_edition) == (ruleset.revision, ruleset.edition)
-    if patch.schema != SCHEMA or not fits or patch.revision <= patch.base:
+    if patch.schema not in SCHEMAS or not fits or patch.revision <= patch.base:
         return None
     return msgspec.structs.replace(
         ruleset,
+        schema=patch.schema,
         revision=patch.revision,
         edition=patch.edition,
         flags=_patched(ruleset.flags, patch.flags),

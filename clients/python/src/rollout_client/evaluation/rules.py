@@ -20,11 +20,13 @@ from rollout_client.evaluation.bucketing import (
     cell,
     hashes_below,
     pin_hash,
+    unit_text,
     valid_unit,
 )
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.receipt import Receipt
 from rollout_client.evaluation.ruleset import BUCKETS, Arm, RolloutRule, Rule, RulesetCohort, RulesetFlag, Serve, Split
+from rollout_client.evaluation.slices import windows
 from rollout_client.evaluation.straight import TABLE, Leaf, Leaves, rollout, split, straight
 from rollout_client.evaluation.targeting import UNIT_ATTRIBUTE, compile_condition, reader, text_leaf, unit_reader
 
@@ -80,6 +82,8 @@ def contradiction(rule: Rule, variants: Mapping[str, Any]) -> tuple[str, str] | 
     if isinstance(rule, RolloutRule):
         if not 0 <= rule.threshold <= BUCKETS:
             return "threshold", f"a threshold is 0 to {BUCKETS}"
+        if rule.slices and not all(0 <= each.start < each.end <= BUCKETS for each in rule.slices):
+            return "slices", f"a slice goes from its start to a later end, both 0 to {BUCKETS}"
         if rule.baseline not in variants:
             return "baseline", missing(rule.baseline)
         return None if rule.candidate in variants else ("candidate", missing(rule.candidate))
@@ -104,8 +108,26 @@ def missing(variant: str) -> str:
 def compile_rules(rules: tuple[Rule, ...], site: Site, otherwise: RuleAnswer) -> RuleAnswer:
     """Return the closure that answers with the first rule that applies, else as `otherwise` does.
 
+    What follows a rule with slices answers whom they leave out, so it is compiled first.
+    """
+    end = len(rules)
+    for at in reversed(range(end)):
+        rule = rules[at]
+        if isinstance(rule, RolloutRule) and rule.slices:
+            following = _until_sliced(rules[at + 1 : end], site, otherwise)
+            when, answer = site.when(rule), _rollout(rule, site, (), following)
+            otherwise = answer if when is None else _first_of(((when, answer),), following)
+            end = at
+    return _until_sliced(rules[:end], site, otherwise)
+
+
+def _until_sliced(rules: tuple[Rule, ...], site: Site, otherwise: RuleAnswer) -> RuleAnswer:
+    """Return the closure of rules without slices, which may be none.
+
     Where all conditions ask for a text attribute, they are a table, and the rule for everyone is written out behind it.
     """
+    if not rules:
+        return otherwise
     leaves: list[Leaf] = []
     for rule in rules:
         if rule.when is None:
@@ -181,7 +203,7 @@ def _split(rule: Split, site: Site, leaves: Leaves) -> RuleAnswer:
     )
 
 
-def _rollout(rule: RolloutRule, site: Site, leaves: Leaves) -> RuleAnswer:
+def _rollout(rule: RolloutRule, site: Site, leaves: Leaves, outside: RuleAnswer | None = None) -> RuleAnswer:
     key, flag = site.key, site.flag
     baseline, below = rule.baseline, flag.variants[rule.baseline]
 
@@ -192,12 +214,24 @@ def _rollout(rule: RolloutRule, site: Site, leaves: Leaves) -> RuleAnswer:
         return Evaluation(below, baseline, "STALE", None, now.revision, key, rule.rollout)
 
     evidence, leased = rule.attempt is not None, rule.lease_ms is not None
+    unvouched = replace(rule, attempt=None, slices=()) if evidence and not leased else None
+    asked = windows(rule)
+    within: dict[str, Any] = {"outside": outside} if asked else {}
+    for at, each in enumerate(asked):
+        within |= {f"prefix{at}": each.prefix, f"low{at}": each.low, f"high{at}": each.high, f"holds{at}": each.holds}
     return straight(
         leaves,
-        rollout(attribute=rule.unit is not None, leased=leased, evidence=evidence, pinned=rule.pin is not None),
+        rollout(
+            attribute=rule.unit is not None,
+            leased=leased,
+            evidence=evidence,
+            pinned=rule.pin is not None,
+            slices=tuple(each.unit_of is not None for each in asked),
+        ),
+        **within,
         stale=stale,
         lease=rule.lease_ms,
-        unvouched=_rollout(replace(rule, attempt=None), site, ()) if evidence and not leased else None,
+        unvouched=None if unvouched is None else _rollout(unvouched, site, ()),
         unit_of=_unit_reader(rule.unit),
         nobody=nobody,
         attempt=rule.attempt,
@@ -254,11 +288,13 @@ def compile_pin(site: Site) -> Callable[[Receipt, Context, Any, Lapsed, int], Ev
 def _draw(rule: RolloutRule, flag: RulesetFlag) -> Callable[[Context, Arm], str | None]:
     """Return the function that gives the unit of a context when the rule puts it into an arm, else None."""
     unit_of, prefix = unit_reader(rule.unit or UNIT_ATTRIBUTE), _prefix(rule, flag)
+    slices = windows(rule)
 
     def draw(context: Context, arm: Arm) -> str | None:
         unit = unit_of(context)
-        below = valid_unit(unit) and bucket_after(prefix, unit) < rule.threshold
-        return unit if valid_unit(unit) and below == (arm == "candidate") else None
+        if not valid_unit(unit) or not all(each.holds(context, unit_text(unit)) for each in slices):
+            return None
+        return unit if (bucket_after(prefix, unit) < rule.threshold) == (arm == "candidate") else None
 
     return draw
 

@@ -12,6 +12,10 @@ import msgspec
 from rollout_client.evaluation.condition import Condition
 
 SCHEMA = 1
+SCHEMA_OF_SLICES = 2
+"""Of a document in which a rule has slices: a reader that ignored them would expose the units outside."""
+SCHEMAS = (SCHEMA, SCHEMA_OF_SLICES)
+"""What this reader knows."""
 ALGORITHM = "murmur3-cbor-1"
 BUCKETS = 100_000
 """Positions a unit can hash to; a percentage p owns the first p * 1000 of them."""
@@ -55,9 +59,19 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cap: float | None = None
 
 
+class Slice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The units whose bucket under `salt` lies in [start, end). `unit` None: the unit that the rule randomises."""
+
+    salt: str
+    start: int
+    end: int
+    unit: str | None = None
+
+
 class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="rollout"):
     """One randomised exposure: bucket < threshold is the candidate arm, everyone else the baseline arm.
 
+    A unit outside one of the `slices` is in neither: the rule does not apply to it, and the next one is asked.
     `attempt` names the stay in a stage this exposure is evidence of; None serves without evidence.
     `lease_ms` None never lapses. `frozen` holds, by metric, what its observations are measured with.
     """
@@ -74,6 +88,7 @@ class RolloutRule(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field
     salt: str | None = None
     metrics: tuple[str, ...] = ()
     frozen: dict[str, Frozen] = {}
+    slices: tuple[Slice, ...] = ()
 
 
 Rule = Serve | Split | RolloutRule
@@ -137,7 +152,10 @@ class Ruleset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What changed from `base` (of `base_edition`) to `revision`; None removes a key."""
+    """What changed from `base` (of `base_edition`) to `revision`; None removes a key.
+
+    `schema` is that of the ruleset afterwards.
+    """
 
     base: int
     revision: int

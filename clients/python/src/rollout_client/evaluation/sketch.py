@@ -13,6 +13,7 @@ from math import log
 from rollout_client.evaluation.evidence import HIGHEST_RANK, REGISTERS
 
 _ALPHA = 0.7213 / (1 + 1.079 / REGISTERS)
+_SHARES = tuple(2.0**-rank for rank in range(256))
 _LINEAR_UP_TO = 2.5 * REGISTERS
 
 EMPTY = bytes(REGISTERS)
@@ -29,8 +30,8 @@ def estimate(registers: bytes | Sequence[int]) -> float:
         ValueError: the sketch does not have 1,024 registers.
     """
     _check(registers)
-    raw = _ALPHA * REGISTERS * REGISTERS / sum(2.0**-rank for rank in registers)
-    empty = sum(1 for rank in registers if rank == 0)
+    raw = _ALPHA * REGISTERS * REGISTERS / sum(map(_SHARES.__getitem__, registers))
+    empty = bytes(registers).count(0)
     if raw <= _LINEAR_UP_TO and empty:
         return REGISTERS * log(REGISTERS / empty)
     return raw

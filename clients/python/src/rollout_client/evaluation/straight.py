@@ -67,6 +67,12 @@ _STALE = """
 _UNVOUCHED = """
         if lapsed and None in lapsed:
             return unvouched(context, now, lapsed, slot)"""
+_INSIDE = """
+        if not low{0} <= digest(prefix{0} + unit) < high{0}:
+            return outside(context, now, lapsed, slot)"""
+_INSIDE_OF = """
+        if not holds{0}(context, unit):
+            return outside(context, now, lapsed, slot)"""
 _ARMS = """
         if digest(prefix + unit) < end:
             return Evaluation(above, candidate, "SPLIT", None, now.revision, key, rollout, attempt, "candidate"{whose})
@@ -78,16 +84,19 @@ def split(variants: int, *, attribute: bool) -> str:
     return (_UNIT_OF if attribute else _UNIT) + (_TWO if variants == 2 else _MANY)
 
 
-def rollout(*, attribute: bool, leased: bool, evidence: bool, pinned: bool) -> str:
+def rollout(*, attribute: bool, leased: bool, evidence: bool, pinned: bool, slices: tuple[bool, ...] = ()) -> str:
     """Return the end that gives one of two arms, as `evidence` or not.
 
     What is no evidence with a lease that lapsed is the baseline; evidence without a lease, which nobody vouched for, is
-    answered by `unvouched`.
+    answered by `unvouched`. Whom one of the `slices` leaves out (true: it hashes another unit) is answered by
+    `outside`, whatever has lapsed.
     """
     who, pin = "who" if attribute else "context._targeting_key", ", pin_of(context)" if pinned else ""
     whose = f", now.environment, {who}, slot{pin}" if evidence else ""
     watched = _STALE if leased else _UNVOUCHED if evidence else ""
-    return watched + (_UNIT_OF if attribute else _UNIT) + _ARMS.format(whose=whose)
+    unit = _UNIT_OF if attribute else _UNIT
+    inside = "".join((_INSIDE_OF if other else _INSIDE).format(at) for at, other in enumerate(slices))
+    return (unit + inside + watched if slices else watched + unit) + _ARMS.format(whose=whose)
 
 
 def straight(leaves: Leaves, text: str, **bound: Any) -> Callable[..., Evaluation]:

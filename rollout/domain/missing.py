@@ -1,0 +1,92 @@
+"""Missing evidence: every sort has a name, a policy, a patience and a sentence; none is ever a pass.
+
+Patience is of one sort: a metric that nobody met all night and that is not observed in the morning has the whole
+patience of `no_data` before it.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal, get_args
+
+from rollout.domain.decision import Decision, Reason, Situation
+from rollout.domain.document import duration
+from rollout.domain.judge import Judgement, Reading, Verdict
+from rollout.domain.plan import MissingVerdict, PlanBody, lease_seconds
+from rollout.domain.rollout import Absence, State
+
+VERDICTS: frozenset[str] = frozenset(get_args(MissingVerdict))
+BLIND: Mapping[Verdict, str] = {
+    "no_traffic": "no request has reached this stage for {patience}",
+    "no_data": "requests arrive, and no outcome of {metric} has been seen for {patience}",
+    "stale": "requests arrive, and the newest outcome of {metric} is older than {patience}",
+    "error": "the source of {metric} has failed for {patience}{said}",
+    "insufficient": "what has come of {metric} has been too little to judge for {patience}",
+}
+
+
+def patience_of(plan: PlanBody) -> timedelta:
+    """How long evidence may be absent before it counts as missing: the lease, or 15 minutes without one."""
+    return duration("15m" if plan.lease == "none" else plan.lease)
+
+
+def missing_now(judgement: Judgement, state: State, now: datetime) -> dict[str, Absence]:
+    """Since when each watched metric has had no evidence, and of which sort."""
+    found = {}
+    for reading in judgement.readings:
+        if reading.verdict not in VERDICTS:
+            continue
+        sort, before = _sort(reading.verdict), state.missing.get(reading.metric)
+        same = before is not None and before.sort == sort
+        found[reading.metric] = before if before is not None and same else Absence(sort=sort, since=now)
+    return found
+
+
+def on_missing(situation: Situation) -> Decision | None:
+    """The policy of a guardrail whose evidence has been missing for longer than its patience.
+
+    While nobody is exposed there is nothing to take away, and no wonder that nothing comes: a kill must not end a
+    rollout by the quiet that it makes. A source that fails goes on failing while the exposure has lapsed for it.
+    """
+    if situation.state.withheld:
+        return None
+    readings = {reading.metric: reading for reading in situation.judgement.readings}
+    for watch in situation.watches:
+        reading, absence = readings[watch.metric], situation.state.missing.get(watch.metric)
+        policy = watch.policy(reading.verdict)
+        if watch.role != "guardrail" or policy is None or policy.then == "hold" or watch.metric in situation.waived:
+            continue
+        if situation.state.blind and reading.verdict != "error":
+            continue
+        patience = patience_of(situation.plan) if policy.after is None else timedelta(seconds=policy.after)
+        if absence is None or absence.sort != _sort(reading.verdict) or situation.now - absence.since < patience:
+            continue
+        if policy.then == "pause" and situation.state.status == "paused":
+            continue
+        reason = Reason("missing", f"{_said(reading, patience)}; the plan says {policy.then}", watch.metric)
+        return Decision(kind=policy.then, reasons=(reason,))
+    return None
+
+
+def is_blind(plan: PlanBody, state: State, judgement: Judgement, now: datetime) -> bool:
+    """Whether a source has failed for a whole lease, so that the engine cannot see what it exposes people to."""
+    lease = lease_seconds(plan)
+    if lease is None or not state.exposed:
+        return False
+    since = [
+        absence.since
+        for reading in judgement.readings
+        if reading.role == "guardrail"
+        and reading.verdict == "error"
+        and reading.metric not in state.waived(now)
+        and (absence := state.missing.get(reading.metric)) is not None
+    ]
+    return bool(since) and (now - min(since)).total_seconds() >= lease
+
+
+def _sort(verdict: str) -> Literal["no_traffic", "insufficient", "unseen"]:
+    return verdict if verdict in ("no_traffic", "insufficient") else "unseen"  # type: ignore[return-value]  # narrowed
+
+
+def _said(reading: Reading, patience: timedelta) -> str:
+    said = f" ({reading.source_error})" if reading.source_error else ""
+    return BLIND[reading.verdict].format(metric=reading.metric, patience=patience, said=said)
