@@ -232,4 +232,4 @@ def may_be_vouched_for(record: Record, story: Story, now: datetime) -> None:
 
 
 def _served_part(state: Json) -> Json:
-    return {name: value for name, value in state.items() if name not in ("missing_since", "missing", "would")}
+    return {name: value for name, value in state.items() if name not in ("missing", "fed_at", "obstacle")}

@@ -286,7 +286,7 @@ class Machine(RuleBasedStateMachine):
             for environment in ENVIRONMENTS:
                 served = self.a.control.hub.newest(environment)
                 assert served is not None
-                wanted = compile_ruleset(await gathered(session, environment), 0)
+                wanted = compile_ruleset(await gathered(session, environment, self.clock.now), 0)
                 assert msgspec.structs.replace(served.ruleset, revision=0, edition="") == wanted
 
     # --------------------------------------------------------------------------------------------- helpers

@@ -7,6 +7,7 @@ from rollout.api.auth import Caller
 from rollout.api.keyring import Keyring
 from rollout.api.service import Service
 from rollout.db.keys import Key
+from rollout.engine.aside import Aside
 from rollout.engine.control import Control
 from rollout.errors import Forbidden
 
@@ -54,7 +55,7 @@ async def ask(handler: Any, name: str, control: Control, **data: Any) -> Any:
     if not caller.may(*handler.opt["admits"]):
         raise Forbidden(f"{name} is not admitted")
     service = Service(
-        control=control, keyring=Keyring(control.database), nudge=lambda: None, most_decompressed=10**6,
+        control=control, keyring=Keyring(control.database), nudge=lambda: None, aside=Aside(), most_decompressed=10**6,
         heartbeat=5.0, stream_life=600.0,
     )  # fmt: skip
     return await handler.fn(caller=caller, service=service, **data)

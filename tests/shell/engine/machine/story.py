@@ -64,18 +64,20 @@ class Story:
         change, name = step.change, step.change["step"]
         self.seq, self.status, self.stage = step.seq, change["to_status"], change["to_stage"]
         self.percentage = change["to_percentage"]
-        self._tell_time(name, step.at)
         self.approved = name == "approve" or (self.approved and name in ("pause", "calibrate", "lapse"))
         self.paused = change["to_status"] == "paused"
         self.blind = name == "lapse" or (self.blind and name not in ("regain", "roll_back", "complete"))
+        self._tell_time(name, step.at)
 
     def _tell_time(self, name: str, at: datetime) -> None:
         if name in ("start", "advance", "step_back"):
             self.ran, self.since = 0.0, at
         elif name in ("pause", "lapse"):
             self.ran, self.since = self.age(at), None
-        elif name in ("resume", "regain") and self.status != "paused":
-            self.ran, self.since = self.age(at), at
+        elif name in ("resume", "regain"):
+            self.ran = self.age(at)
+        running = self.status in ("running", "baking") and not self.blind
+        self.since = (self.since or at) if running else None
 
 
 class Serving:
