@@ -11,6 +11,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from rollout.domain.cohort import Cohort
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
+from rollout.domain.plan import RolloutDocument
 
 Plan = dict[str, Any]
 ENVIRONMENTS = ["production", "staging"]
@@ -39,7 +40,15 @@ METRICS = {
         Metric(key="reuse", kind="ratio"),
     ]
 }
+GIVEN = ["ann", "u3", "u9"]
+"""Units that people may give a variant of their own."""
 SEEDS = [*FLAGS.values(), *COHORTS.values(), *METRICS.values()]
+_BY_VERDICT = {
+    "no_traffic": {"then": "pause", "after": "30m"},
+    "no_data": "roll_back",
+    "error": {"then": "roll_back", "after": "1m"},
+}
+_APPROVALS: list[Any] = ["required", {"role": "operator", "expires": "10m"}]
 _COMMON = ["errors", "errors", "quality", "timeouts", "thumbs"]
 
 
@@ -61,7 +70,12 @@ def watched(draw: DrawFn, metric: str, *, signal: bool) -> dict[str, Any]:
     if signal:
         return item
     item["on_breach"] = draw(st.sampled_from(["roll_back", "pause", "pause", "warn"]))
-    item["on_missing"] = draw(some(["pause", "roll_back"], "hold"))
+    item["on_missing"] = draw(some(["pause", "roll_back", _BY_VERDICT], "hold"))
+    if draw(some([1], 0)):
+        item["error_limit"] = 1
+    if metric in ("errors", "cost"):
+        budgets = [{"per_stage": 40.0}, {"per_stage": 400.0}, {"per_day": 900.0}]
+        item["budget"] = draw(st.sampled_from([None, None, *budgets]))
     item["rollback_on"] = draw(some(["any_regression"], "beyond_tolerance"))
     item["weight"] = draw(some([3.0], 1.0))
     if kind == "proportion":
@@ -79,7 +93,7 @@ def stage(draw: DrawFn, name: str, percentage: float, cohort: str | None) -> dic
         "min_duration": least,
         "max_duration": draw(some(["2h", "1d"])),
         "min_units": draw(st.sampled_from([None, None, 0, 0, 20, 400])),
-        "approval": draw(some(["required"])),
+        "approval": draw(some(_APPROVALS)),
         "cohort": cohort,
     }
     return {"name": name, "percentage": percentage, **{key: value for key, value in gates.items() if value is not None}}
@@ -108,6 +122,13 @@ def plans(draw: DrawFn) -> Plan:
         "on_undecided": draw(some(["advance", "roll_back"], "hold")),
         "analysis": {"risk_scaled": draw(st.booleans()), "alpha_advance": draw(st.sampled_from([0.05, 0.2]))},
         "reseed": draw(some([True], False)),
+        "mode": draw(st.sampled_from(["enforce"] * 4 + ["observe"])),
+        "rollback": {"strategy": draw(st.sampled_from(["immediate", "stepped"])), "every": "1m"},
+        "start_approval": draw(some(["required"])),
+        "fast_track": draw(st.sampled_from([None, None, "1d"])),
+        "exclusion": draw(
+            st.sampled_from([None, {"group": "checkout", "share": 40.0}, {"group": "checkout", "share": 70.0}])
+        ),
     }
     if open_to_all[-1] < 100.0 and draw(st.booleans()):
         plan["bake"] = {
@@ -115,6 +136,36 @@ def plans(draw: DrawFn) -> Plan:
             "holdback": draw(st.sampled_from([1.0, 5.0])),
         }
     return plan
+
+
+def beginnings() -> SearchStrategy[Plan]:
+    """Mostly nothing; or the rollout is to start by itself, so many seconds from now."""
+    return st.sampled_from([{}, {}, {"start_at": 30.0}, {"start_at": 600.0}])
+
+
+def revisions() -> SearchStrategy[Plan]:
+    """What a revision changes: of the stages by name, of the rest by field."""
+    return st.sampled_from(
+        [
+            {"mode": "observe"}, {"mode": "enforce"}, {"min_duration": "0s", "min_units": 0}, {"approval": "required"},
+            {"approval": None}, {"drop": 1}, {"candidate": "off"}, {"lease": "20m"}, {"description": "said better"},
+            {"start_approval": None}, {"bake": None}, {"last": 99.0},
+        ]
+    )  # fmt: skip
+
+
+def revised(plan: RolloutDocument, stage: int, change: Plan) -> Plan:
+    """The fields that make the next version of a rollout that is in a stage; -1 before the start."""
+    stages = list(msgspec.to_builtins(plan.stages))
+    gates = {name: value for name, value in change.items() if name in ("min_duration", "min_units", "approval")}
+    at = min(max(stage, 0), len(stages) - 1)
+    stages[at] = {**stages[at], **gates}
+    if "drop" in change and len(stages) > at + 2:
+        del stages[at + 1]
+    if "last" in change and not plan.guardrails and plan.bake is None and stages[-1].get("cohort") is None:
+        stages[-1] = {**stages[-1], "percentage": change["last"]}
+    rest = {name: value for name, value in change.items() if name not in (*gates, "drop", "last")}
+    return {"stages": stages, **rest}
 
 
 @st.composite

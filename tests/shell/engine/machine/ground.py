@@ -4,7 +4,7 @@ processes of the service that die and start again.
 
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -167,6 +167,13 @@ class Ground:
             await database.close()
 
 
+_WAKE = "UPDATE rollouts SET quiet_until = NULL, next_check_at = '{now}' WHERE id IN ({ids})"
+
+
+def _quoted(rollouts: Iterable[str]) -> str:
+    return ", ".join(f"'{each}'" for each in rollouts)
+
+
 class SqliteStore:
     """The file of an SQLite database, a copy of it, and a reader of its own."""
 
@@ -190,6 +197,11 @@ class SqliteStore:
         """What is committed, past every layer of the product."""
         assert self._connection is not None
         return iter(self._connection.execute(query).fetchall())
+
+    def wake(self, rollouts: Iterable[str], now: datetime) -> None:
+        """Make rollouts due and not quiet, behind the product's back."""
+        assert self._connection is not None
+        self._connection.execute(_WAKE.format(now=now.strftime("%Y-%m-%d %H:%M:%S.%f"), ids=_quoted(rollouts)))
 
     def close(self) -> None:
         """Let the file go."""
@@ -220,6 +232,10 @@ class PostgresStore:
     def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         """What is committed, past every layer of the product."""
         return iter(self._connection.execute(query).fetchall())
+
+    def wake(self, rollouts: Iterable[str], now: datetime) -> None:
+        """Make rollouts due and not quiet, behind the product's back."""
+        self._connection.execute(_WAKE.format(now=now.isoformat(), ids=_quoted(rollouts)))
 
     def close(self) -> None:
         """Let the connection go."""

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from rollout.domain.document import duration
 from rollout_client.evaluation.ruleset import BUCKETS
 from tests.shell.engine.machine.people import may, person
@@ -25,35 +27,41 @@ OF_ENGINE = {
 """Steps that the engine may take; it starts only what a person has scheduled."""
 DECISIONS = {"advance", "complete", "pause", "roll_back", "step_back"}
 """Steps that carry out what a look decided."""
+AUDITED_AS = {"schedule": "start"}
 MISSING = {"no_traffic", "no_data", "stale", "error"}
 SLACK = 15.0
 """Seconds between two looks at a rollout whose look came too late to be called overdue."""
 
 
 class Context(NamedTuple):
-    """What else is known of the moment: the looks by tick, the audit rows of the step, flags killed meanwhile."""
+    """What else is known of the moment: the looks by tick, the audit rows of the step, whether the flag is killed or was it
+    before the step, sources that fail, and when the candidate was last proven here.
+    """
 
     looks: dict[int, Look]
     audited: list[Audited]
     killed: bool
+    was_killed: bool
+    failures: dict[tuple[str, str], int]
+    proven_at: datetime | None
 
 
 def obey(story: Story, step: Step, context: Context) -> None:
     """Every law of one transition, against the story before it."""
     change = step.change
-    _follows(story, step)
+    _follows(story, step, context)
     who = person(change["actor"])
     if who is None:
         _is_the_engines(story, step, context)
     else:
         _is_the_persons(story, step, who, context)
-    if step.rises:
+    if step.rises and change["step"] != "step_back":
         assert story.status not in ENDED, f"what has ended rises again: {change}"
-        assert not context.killed or who is not None or change["step"] == "regain", f"a killed flag rises: {change}"
+        assert not context.was_killed or who is not None or change["step"] == "regain", f"a killed flag rises: {change}"
         assert step.ruleset_revision is not None, f"a rise that no ruleset carries: {change}"
 
 
-def _follows(story: Story, step: Step) -> None:
+def _follows(story: Story, step: Step, context: Context) -> None:
     """Transitions are numbered without gaps, each begins where the one before it ended, at most one stage on."""
     change = step.change
     assert step.seq == story.seq + 1, f"transition {step.seq} follows {story.seq}"
@@ -62,6 +70,9 @@ def _follows(story: Story, step: Step) -> None:
     assert change["to_stage"] - change["from_stage"] <= 1 or change["step"] == "start", f"a stage is skipped: {change}"
     if change["to_stage"] < change["from_stage"]:
         assert change["step"] == "step_back", f"back without a retreat: {change}"
+    if change["step"] == "start" and change["to_stage"] > 0:
+        lately = context.proven_at is not None and story.plan.fast_track is not None
+        assert lately, f"a fast track without a proof: {change}"
     allowed = {0.0, 100.0} if change["to_status"] == "completed" else {0.0, story.level(max(change["to_stage"], 0))}
     assert change["to_percentage"] in allowed, f"a percentage that the plan does not name: {change}"
 
@@ -70,20 +81,30 @@ def _is_the_persons(story: Story, step: Step, who: str, context: Context) -> Non
     """A person's act is audited; what raises exposure needs the right, and beyond the evidence a reason."""
     name = step.change["step"]
     audits = [row for row in context.audited if row.actor == step.change["actor"]]
-    acted = [row for row in audits if row.target == f"rollout:{story.id}" and row.action == f"rollout.{name}"]
-    switched = [row for row in audits if row.target == f"flag:{story.flag}" and row.action == "flag.kill"]
+    acted = [
+        row
+        for row in audits
+        if row.target == f"rollout:{story.id}" and row.action == f"rollout.{AUDITED_AS.get(name, name)}"
+    ]
+    switched = [
+        row for row in audits if row.target == f"flag:{story.flag}" and row.action in ("flag.kill", "flag.restore")
+    ]
     assert acted or (name == "pause" and switched), f"{name} by {who} has no audit row"
     if step.rises:
         assert may(who, "operator"), f"{who} raised exposure without the right: {step.change}"
-    beyond = name == "advance" or (name == "resume" and story.breach is not None)
+    beyond = name in ("advance", "complete", "waive") or (name == "resume" and story.breach is not None)
     if beyond:
         assert acted[-1].reason.strip(), f"{name} beyond the evidence without a reason"
-    writes = story.author.startswith(f"{who} (")
+    writes, gate = story.wrote(who), story.gate
     if name == "approve":
-        assert may(who, "approver"), f"{who} approved without the right"
+        assert gate is not None, f"{who} approved what nobody asks for"
+        assert may(who, gate.role), f"{who} approved without the right"
         assert not writes, f"{who} approved what they wrote"
-    if name == "advance" and story.present is not None and story.present.approval:
-        assert story.approved or (may(who, "approver") and not writes), f"{who} advanced past a missing approval"
+    if name in ("advance", "complete", "start") and gate is not None:
+        passes = story.approved(step.at) or (may(who, gate.role) and not writes)
+        assert passes, f"{who} went past a missing approval: {step.change}"
+    if name in ("waive", "revise") and story.status != "draft":
+        assert may(who, "operator"), f"{who} may not {name}"
 
 
 def _is_the_engines(story: Story, step: Step, context: Context) -> None:
@@ -91,13 +112,26 @@ def _is_the_engines(story: Story, step: Step, context: Context) -> None:
     change, name = step.change, step.change["step"]
     assert change["actor"] == ENGINE, f"somebody unknown: {change}"
     assert name in OF_ENGINE, f"the engine may not {name}"
-    assert name != "start" or story.status == "scheduled", "the engine started a draft"
+    if name == "start":
+        assert story.status == "scheduled", "the engine started a draft"
+        assert story.start_at is not None, "started without a time"
+        assert step.at >= story.start_at, f"started before its time: {change}"
+        assert story.gate is None or story.approved(step.at), "started without its approval"
+    if story.observed:
+        taken = name in ("start", "observe", "calibrate", "regain") or (name == "pause" and context.killed)
+        assert taken, f"an observed rollout moved by itself: {change}"
+    assert name != "observe" or story.observed, f"only observed: {change}"
     if story.paused and change["to_status"] not in ENDED:
         assert change["to_status"] == "paused", f"the engine resumed what was paused: {change}"
     if name == "regain":
         assert story.blind, f"nothing to regain: {change}"
         assert not story.withheld or not step.rises, f"the engine gave back what a kill took: {change}"
-    elif step.rises and name != "start":
+        fails = [
+            each.metric for each in story.plan.guardrails
+            if context.failures.get((story.environment, each.metric), 0) >= each.error_limit and each.on_breach != "warn"
+        ]  # fmt: skip
+        assert set(fails) <= story.waived(step.at, story.stage), f"regained, but blind is {fails}"
+    elif step.rises and name not in ("start", "step_back"):
         assert name in ("advance", "complete"), f"the engine raised exposure by {name}"
         assert story.status in ("running", "baking"), f"the engine raised {story.status}"
         assert story.breach is None, f"raised in spite of a breach: {change}"
@@ -124,14 +158,20 @@ def _gates_were_open(story: Story, step: Step, look: Look) -> None:
     readings = {reading["metric"]: reading for reading in judgement["readings"]}
     over = [metric for metric, reading in readings.items() if reading.get("over_ceiling")]
     assert not over, f"advanced beyond the ceiling of {over}"
-    waived = {each["metric"] for each in look.inputs["state"].get("waivers", ()) if each["stage"] == story.stage}
+    waived = story.waived(step.at, story.stage)
+    for each in plan.guardrails:
+        most = each.budget.per_stage if each.budget is not None and each.metric == "errors" else None
+        spent = story.spent.get((story.stage, each.metric), 0.0)
+        assert most is None or spent <= most or each.metric in waived or each.on_breach == "warn", (
+            f"advanced with {spent} of {most} {each.metric} spent"
+        )
     controlled = story.level(story.stage) < 100.0
     if stage is not None:
         wanted = stage.min_units if stage.min_units is not None else 50 if plan.guardrails else 0
         assert look.inputs["units"] >= wanted, f"{look.inputs['units']} units of {wanted}"
         sent = story.units_in_stage(look.inputs["state"])
         assert look.inputs["units"] <= 1.15 * sent + 3, f"{look.inputs['units']} units, but {sent} were sent"
-        assert stage.approval is None or story.approved, "advanced without the approval"
+        assert stage.approval is None or story.approved(step.at), "advanced without the approval"
     late = stage is not None and stage.max_duration and age >= duration(stage.max_duration).total_seconds()
     accepted = {"pass"}
     if stage is None or (late and plan.on_undecided == "advance"):
@@ -159,8 +199,14 @@ def _had_a_cause(story: Story, step: Step, look: Look, context: Context) -> None
             assert context.killed, "the flag was not killed"
             assert step.change["to_percentage"] == 0.0, "a killed flag exposes nobody"
         case "missing":
-            policies = {each.on_missing for each in plan.guardrails}
-            assert step.change["step"] in policies, f"the plan says {policies}"
+            metric = look.outcome["decision"]["reasons"][0]["metric"]
+            verdicts = {each["metric"]: each["verdict"] for each in look.outcome["judgement"]["readings"]}
+            (says,) = [each.on_missing for each in plan.guardrails if each.metric == metric]
+            policy: Any = says.get(verdicts[metric], "hold") if isinstance(says, dict) else says
+            policy = getattr(policy, "then", policy)
+            assert look.outcome["decision"]["kind"] == policy, f"the plan says {policy} of {verdicts[metric]}"
+        case "budget":
+            assert step.change["to_percentage"] == 0.0 or step.change["step"] == "step_back", "a spent budget withholds"
         case "max_duration":
             late = (story.present is not None and story.present.max_duration) or "0s"
             assert plan.on_undecided == "roll_back"
@@ -195,7 +241,7 @@ def agree(story: Story, record: Record) -> None:
         assert _served_part(state) == _served_part(story.state), "the state moved without a revision"
 
 
-def stay_latched(story: Story, record: Record, resumed: bool) -> None:
+def stay_latched(story: Story, record: Record, resumed: bool, waived: int) -> None:
     """A breach stays, word by word, until a person's resume begins a new epoch."""
     state = record.state
     assert state["epoch"] - story.epoch <= 1 or resumed, "an epoch is skipped"
@@ -205,6 +251,9 @@ def stay_latched(story: Story, record: Record, resumed: bool) -> None:
         assert resumed, "a new epoch without a person's resume"
     if state["breach"] is not None and record.status not in ENDED:
         assert record.status == "paused", f"{record.status} in spite of a breach"
+    known = {msgspec.json.encode(each) for each in story.state["waivers"]}
+    new = [each for each in state["waivers"] if msgspec.json.encode(each) not in known]
+    assert len(new) <= waived, f"a waiver that nobody gave: {new}"
     if story.withheld and not state["withheld"]:
         assert resumed or record.status in ENDED, "what a kill took was given back by nobody"
 
@@ -215,7 +264,18 @@ def was_carried_out(story: Story, looks: list[Look], steps: list[Step]) -> None:
     assert len(done) == len(set(done)), f"one look, two transitions: {done}"
     decided = [look.tick for look in looks if look.outcome["decision"]["kind"] != "hold"]
     observed = [step.tick for step in steps if step.change["step"] == "observe"]
-    assert set(decided) <= set(done) | set(observed), f"{story.id} decided at {decided}, done at {done}"
+    missing = set(decided) - set(done) - set(observed)
+    assert not missing or story.observed, f"{story.id} decided at {decided}, done at {done}"
+
+
+def share_nothing(records: list[Record], groups: dict[str, str | None]) -> None:
+    """Two rollouts of one group, exposed in one environment, own no bucket together."""
+    held = [(each.environment, groups[each.id], each.state["slice"]) for each in records if each.status in EXPOSED]
+    for i, (environment, group, mine) in enumerate(held):
+        for other, name, theirs in held[:i]:
+            if group is not None and (other, name) == (environment, group):
+                apart = mine["end"] <= theirs["start"] or theirs["end"] <= mine["start"]
+                assert apart, f"two rollouts of {group} share units: {mine}, {theirs}"
 
 
 def may_be_vouched_for(record: Record, story: Story, now: datetime) -> None:
@@ -223,11 +283,11 @@ def may_be_vouched_for(record: Record, story: Story, now: datetime) -> None:
 
     A clock that was set back may make it due a little later; so long it is vouched for.
     """
-    if record.status not in EXPOSED or record.state["blind"] or story.plan.lease == "none":
+    if record.status not in EXPOSED or record.state["blind"] or story.lease is None:
         return
     seen, due = moment(record.protected_at or record.state["started_at"]), moment(record.next_check_at)
     unseen = (now - seen).total_seconds()
-    allowed = duration(story.plan.lease).total_seconds() + SLACK
+    allowed = story.lease + SLACK
     assert unseen < allowed or due > now, f"{story.id} was not seen for {unseen} s and is vouched for"
 
 

@@ -3,148 +3,41 @@
 Hypothesis draws the steps; the service under them is the real one, on a clock that jumps and on commits that fail.
 """
 
-import asyncio
-import sys
-from collections import Counter
-from collections.abc import Coroutine
-from typing import Any
-
-import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from rollout.api import cohorts as cohort_routes
-from rollout.api import flags as flag_routes
-from rollout.api import rollouts as rollout_routes
-from rollout.db.session import Unavailable
-from rollout.delivery.publish import gathered
-from rollout.domain.cohort import Cohort
-from rollout.domain.compile import compile_ruleset
-from rollout.domain.flag import Flag
-from rollout.domain.plan import RolloutDocument
 from rollout.domain.rollout import ALLOWED
-from rollout.engine import upkeep
-from rollout.engine.replay import replay
-from rollout.errors import Invalid, RolloutError
+from rollout.engine import overrides, upkeep
 from rollout.ingest.accept import accept
-from rollout_client.evaluation.evidence import Batch, BatchAnswer
-from rollout_client.evaluation.ruleset import Frozen
 from tests.shell.engine.machine import documents as drawn
-from tests.shell.engine.machine.documents import ENVIRONMENTS, METRICS, PLACES, VARIANTS
-from tests.shell.engine.machine.evidence import Traffic, arms_of, traffic
-from tests.shell.engine.machine.ground import FAULTS, Crash, Fault, Ground, Process
-from tests.shell.engine.machine.people import SCOPES, ask
-from tests.shell.engine.machine.story import EXPOSED, Story
-from tests.shell.engine.machine.watch import Watch
+from tests.shell.engine.machine.documents import ENVIRONMENTS, METRICS, PLACES
+from tests.shell.engine.machine.evidence import Traffic, traffic
+from tests.shell.engine.machine.ground import FAULTS, Fault
+from tests.shell.engine.machine.paperwork import Paperwork, people, places, which
 
-places = st.sampled_from([PLACES[0], *PLACES])
-people = st.sampled_from(["ann", "ben", "root", "root", *SCOPES])
 reasons = st.sampled_from(["because", "because", "because", " "])
-which = st.integers(0, 3)
-"""Which of the rollouts, counted from the newest."""
+waivers = st.fixed_dictionaries(
+    {
+        "metric": st.sampled_from(["errors", "errors", *sorted(METRICS)]),
+        "stage": st.sampled_from([None, None, None, "s0", "s1"]),
+        "expires": st.sampled_from(["30s", "10m", "2h", "91d", None]),
+    }
+)
 waits = st.sampled_from([1, 20, 61, 61, 700, 700, 4000, 90_000, -3, -8])
 """Seconds; the time of day is set back by a few."""
 FRACTION = 0.4
 """Seconds beside every wait, so that few moments are just the end of a lease."""
 
 
-class Sent(msgspec.Struct):
-    """A batch of evidence of one attempt: its candidate `units`, its `requests` in both arms, and the stored answer."""
-
-    id: str
-    environment: str
-    body: bytes
-    story: str
-    attempt: str
-    epoch: int
-    units: set[int]
-    requests: int
-    answer: bytes | None = None
-
-
-class Machine(RuleBasedStateMachine):
+class Machine(Paperwork):
     """One example: a service from its first moment through some tens of steps."""
-
-    ground: Ground
-    runner: asyncio.Runner
-    steps_taken = 0
-    seen: Counter[str] = Counter()
-    looks_fail: list[int] = [0]
-    """How many of the next looks fail; shared with whoever makes them fail."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = self.ground.clock
-        self.a, self.b = self.run(self.ground.renew())
-        self.looks_fail[0] = 0
-        self.sent: list[Sent] = []
-        self.batches = 0
-        self.watch = Watch(self.ground, lambda hub: self.run(hub.refresh()), self.seen)
-        self.done(self.a, self.a.watchman.round())
-        self.watch.look()
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Carry something out that no fault ends."""
-        return self.runner.run(coroutine)
-
-    def done(self, process: Process, act: Coroutine[Any, Any, Any]) -> Any:
-        """What an act of one process returned or raised; a process that died starts again."""
-        (outcome,) = self.run(self._settled([(process, act)]))
-        return outcome
-
-    async def _settled(self, acts: list[tuple[Process, Coroutine[Any, Any, Any]]]) -> list[Any]:
-        outcomes = await asyncio.gather(*(act for _, act in acts), return_exceptions=True)
-        for (process, _), outcome in zip(acts, outcomes, strict=True):
-            self.seen[type(outcome).__name__] += 1
-            if isinstance(outcome, Crash):
-                await process.restart()
-            elif isinstance(outcome, BaseException) and not isinstance(outcome, (RolloutError, Unavailable)):
-                raise outcome
-        return outcomes
 
     # ------------------------------------------------------------------------------------------- documents
     @initialize(plan=drawn.plans(), other=drawn.plans(), place=st.sampled_from(PLACES[1:]))
     def begin(self, plan: drawn.Plan, other: drawn.Plan, place: tuple[str, str]) -> None:
         """Every example begins with two rollouts that run."""
-        self.draft(plan, PLACES[0], "ann", "v8", True)
-        self.draft(other, place, "ben", "v9", True)
-
-    @rule(
-        plan=drawn.plans(),
-        place=places,
-        author=people,
-        candidate=st.sampled_from(sorted(VARIANTS)),
-        start=st.booleans(),
-    )
-    def draft(self, plan: drawn.Plan, place: tuple[str, str], author: str, candidate: str, start: bool) -> None:
-        """A person drafts a rollout from what everyone gets today, and may start it at once."""
-        today = self._today(place)
-        if candidate == today:
-            candidate = "v9" if today != "v9" else "v8"
-        document = msgspec.convert(drawn.document(plan, place, today, candidate), RolloutDocument)
-        outcome = self.done(self.a, ask(rollout_routes.create_rollout, author, self.a.control, data=document))
-        assert not isinstance(outcome, Invalid), f"a valid plan was refused: {outcome} at {outcome.path}"
-        self.watch.look()
-        if start and not isinstance(outcome, BaseException):
-            self._act(outcome.content.id, "start", author, "off we go", None)
-
-    @rule(broken=drawn.broken_plans(), place=places)
-    def refuse(self, broken: tuple[drawn.Plan, str], place: tuple[str, str]) -> None:
-        """A plan with one thing wrong is refused with its path, and leaves no trace."""
-        plan, path = broken
-        document = msgspec.convert(drawn.document(plan, place, "off", "v8"), RolloutDocument)
-        audit, known = self.watch.audit, set(self.watch.last)
-        outcome = self.done(self.a, ask(rollout_routes.create_rollout, "ben", self.a.control, data=document))
-        assert isinstance(outcome, Invalid), f"{path} was accepted: {outcome}"
-        assert path in {problem for problem, _ in outcome.problems}
-        self.watch.look()
-        assert (self.watch.audit, set(self.watch.last)) == (audit, known)
-
-    @rule(edit=drawn.edits(), name=people)
-    def edit(self, edit: Flag | Cohort, name: str) -> None:
-        """Somebody changes a flag's default, overrides or rules, or who belongs to a cohort."""
-        handler: Any = flag_routes.put_flag if isinstance(edit, Flag) else cohort_routes.put_cohort
-        self.done(self.a, ask(handler, name, self.a.control, key=edit.key, data=edit))
+        self.draft(plan, PLACES[0], "ann", "v8", True, {})
+        self.draft(other, place, "ben", "v9", True, {})
 
     # ---------------------------------------------------------------------------------------------- people
     @precondition(lambda self: self.watch.last)
@@ -154,8 +47,18 @@ class Machine(RuleBasedStateMachine):
         record = self.watch.last[self._rollout(number)]
         fitting = [action for action, statuses in sorted(ALLOWED.items()) if record.status in statuses]
         action = data.draw(st.sampled_from([*fitting, *fitting, *sorted(ALLOWED)]), "action")
-        outcome = self._act(record.id, action, name, reason, record.revision - stale)
+        waived = data.draw(waivers, "waived") if action == "waive" else {}
+        outcome = self._act(record.id, action, name, reason, record.revision - stale, **waived)
         assert not (stale and hasattr(outcome, "seq")), "acted on what was no more"
+
+    @precondition(lambda self: any(story.plan.guardrails for story in self._exposed()))
+    @rule(number=which, metric=st.integers(0, 1), expires=st.sampled_from(["30s", "10m", "2h"]))
+    def waive(self, number: int, metric: int, expires: str) -> None:
+        """Somebody with every right answers for what is watched, for a while."""
+        guarded = [story for story in self._exposed() if story.plan.guardrails]
+        story = guarded[number % len(guarded)]
+        watched = story.plan.guardrails[metric % len(story.plan.guardrails)].metric
+        self._act(story.id, "waive", "root", "known", None, metric=watched, expires=expires)
 
     @precondition(lambda self: self._exposed())
     @rule(number=which, bold=st.booleans())
@@ -212,6 +115,27 @@ class Machine(RuleBasedStateMachine):
         self.clock.move(seconds + FRACTION)
         if look:
             self.done(self.b, self.b.watchman.round())
+            self.done(self.b, overrides.expire(self.b.control))
+
+    @rule(seconds=st.sampled_from([20, 61, 700]))
+    def doubt(self, seconds: float) -> None:
+        """Time passes, the engine looks; those that it passed over are looked at after all, and nothing comes of it."""
+        self.wait(seconds, True)
+        self.watch.look()
+        passed = self.watch.passed_over(self.clock.now)
+        if not passed:
+            return
+        self.ground.faults.disarm()
+        self.looks_fail[0] = 0
+        self.ground.store.wake(passed, self.clock.now)
+        self.done(self.b, self.b.watchman.round())
+        before = {identifier: self.watch.last[identifier] for identifier in passed}
+        self.watch.look()
+        for identifier, record in before.items():
+            after = self.watch.last[identifier]
+            assert after.judged_at != record.judged_at, f"{identifier} was not looked at"
+            assert (after.tick, after.revision) == (record.tick, record.revision), f"{identifier} was no quiet rollout"
+            self.seen["passed over"] += 1
 
     @rule(what=st.tuples(st.sampled_from(FAULTS), st.integers(1, 4)))
     def fail(self, what: tuple[Fault, int]) -> None:
@@ -265,110 +189,3 @@ class Machine(RuleBasedStateMachine):
             if reader.connected or reader not in self.watch.held:
                 self.watch.follow(reader, process)
             self.watch.compare(reader)
-
-    def teardown(self) -> None:
-        """What holds at the end: every look can be made again, and every batch counts once."""
-        self.ground.faults.disarm()
-        try:
-            if sys.exception() is None:  # else a law is broken already, and that one is to be told
-                self.run(self._ended())
-                self.watch.conclude()
-                self.seen["concluded"] += 1
-        finally:
-            self.run(self.ground.close())
-
-    async def _ended(self) -> None:
-        async with self.a.database.read() as session:
-            for identifier, record in self.watch.last.items():
-                found = await replay(session, identifier)
-                assert found.exact, f"{identifier} is replayed otherwise: {found}; {record.status}"
-            await self.a.control.hub.refresh()
-            for environment in ENVIRONMENTS:
-                served = self.a.control.hub.newest(environment)
-                assert served is not None
-                wanted = compile_ruleset(await gathered(session, environment, self.clock.now), 0)
-                assert msgspec.structs.replace(served.ruleset, revision=0, edition="") == wanted
-
-    # --------------------------------------------------------------------------------------------- helpers
-    def _rollout(self, number: int) -> str:
-        known = sorted(self.watch.last, reverse=True)
-        return known[number % len(known)]
-
-    def _exposed(self) -> list[Story]:
-        return [story for story in self.watch.stories.values() if story.status in EXPOSED]
-
-    def _chosen(self, number: int) -> Story:
-        exposed = self._exposed()
-        return exposed[number % len(exposed)]
-
-    def _today(self, place: tuple[str, str]) -> str:
-        released, _ = self.watch.flags.states.get(place, (None, False))
-        return released or str(self.watch.flags.flags[place[0]]["default_variant"])
-
-    def _act(self, identifier: str, action: str, name: str, reason: str, revision: int | None) -> Any:
-        return self.done(self.a, self._asked(identifier, action, name, reason, revision))
-
-    def _asked(self, identifier: str, action: str, name: str, reason: str, revision: int | None) -> Any:
-        data = rollout_routes.ActRequest(reason=reason, revision=revision)
-        return ask(rollout_routes.act, name, self.a.control, rollout=identifier, action=action, data=data)
-
-    def _switch(self, place: tuple[str, str], kill: bool, name: str) -> Any:
-        flag, environment = place
-        handler = flag_routes.kill_flag if kill else flag_routes.restore_flag
-        data = flag_routes.Switch(environment=environment, reason="drill")
-        return ask(handler, name, self.a.control, key=flag, data=data)
-
-    def _send(self, story: Story, attempt: dict[str, Any], seen: Traffic) -> None:
-        self._post(self._batch(story, attempt, seen))
-
-    def _batch(self, story: Story, attempt: dict[str, Any], seen: Traffic) -> Sent:
-        watched = {each.metric for each in (*story.plan.guardrails, *story.plan.signals)}
-        metrics = {key: metric for key, metric in METRICS.items() if key in watched}
-        frozen = msgspec.convert(story.state["frozen"], dict[str, Any])
-        frozen = {key: msgspec.convert(each, Frozen) for key, each in frozen.items()}
-        minute = int(self.clock.now.timestamp()) // 60
-        arms, units = arms_of(seen, attempt["percentage"], metrics, frozen, minute)
-        self.batches += 1
-        batch = Batch(
-            batch_id=f"batch-{self.batches}",
-            environment=story.environment, process="p", client="test", attempts={attempt["id"]: arms},
-        )  # fmt: skip
-        requests = sum(sum(slot.exposures.values()) for arm in arms.values() for slot in arm.slots.values())
-        sent = Sent(
-            batch.batch_id,
-            story.environment,
-            msgspec.json.encode(batch),
-            story.id,
-            attempt["id"],
-            attempt["epoch"],
-            units,
-            requests,
-        )
-        self.sent.append(sent)
-        return sent
-
-    def _post(self, batch: Sent) -> None:
-        process = self.a if len(self.sent) % 2 else self.b
-        first, story = batch.answer is None, self.watch.stories[batch.story]
-        self._heard(batch, self.done(process, accept(process.database, batch.environment, batch.body, self.clock.now)))
-        over = story.status not in EXPOSED or story.epoch != batch.epoch
-        if first and over and batch.answer is not None:
-            assert _orphaned(batch.answer), f"{batch.attempt} is over, and its evidence was taken"
-
-    def _heard(self, batch: Sent, outcome: Any) -> None:
-        """Take note of what was stored of a batch: what its sender heard, or what nobody could tell it."""
-        assert not isinstance(outcome, Invalid), f"{outcome} at {outcome.path}"
-        query = f"SELECT answer FROM batches WHERE batch = '{batch.id}'"
-        stored = next((text.encode() for (text,) in self.ground.store.rows(query)), None)
-        if isinstance(outcome, bytes):
-            assert outcome == stored, "what was answered is not what was stored"
-        assert batch.answer in (None, stored), "the second answer is another one"
-        if stored is not None and batch.answer is None and not _orphaned(stored):
-            story = self.watch.stories[batch.story]
-            story.units.setdefault(batch.attempt, set()).update(batch.units)
-            story.sent[batch.attempt] = story.sent.get(batch.attempt, 0) + batch.requests
-        batch.answer = stored
-
-
-def _orphaned(answer: bytes) -> bool:
-    return msgspec.json.decode(answer, type=BatchAnswer).orphaned > 0

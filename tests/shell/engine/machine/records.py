@@ -1,11 +1,19 @@
 """What the database says, read past the product: rows as they are committed, and JSON as plain dictionaries."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
+
+from rollout.domain.cohort import Cohort
+from rollout.domain.compile import Running, Served
+from rollout.domain.environment import Environment
+from rollout.domain.flag import Flag, FlagState
+from rollout.domain.metric import Metric
+from rollout.domain.plan import RolloutDocument
+from rollout.domain.rollout import State
 
 Rows = Callable[[str], Iterable[tuple[Any, ...]]]
 Json = dict[str, Any]
@@ -24,6 +32,7 @@ class Record(NamedTuple):
     accepted: int
     judged: int
     tick: int
+    judged_at: str | datetime | None
     protected_at: str | datetime | None
     next_check_at: str | datetime | None
     state: Json
@@ -64,6 +73,10 @@ class Flags(NamedTuple):
     cohorts: dict[str, Json]
     states: dict[tuple[str, str], tuple[str | None, bool]]
     """(flag, environment) -> (released, killed)."""
+    overrides: dict[tuple[str, str], dict[str, tuple[str, datetime]]]
+    """(flag, environment) -> unit -> (variant, its end)."""
+    holdouts: dict[str, float]
+    """environment -> percent of its units; 0 without a holdout."""
 
 
 class Audited(NamedTuple):
@@ -79,10 +92,10 @@ class Audited(NamedTuple):
 def rollouts(rows: Rows) -> dict[str, Record]:
     """Every rollout by id."""
     query = (
-        "SELECT id, flag, environment, status, exclusive, revision, author, accepted, judged, tick, protected_at,"
+        "SELECT id, flag, environment, status, exclusive, revision, author, accepted, judged, tick, judged_at, protected_at,"
         " next_check_at, state, latest FROM rollouts ORDER BY id"
     )
-    return {row[0]: Record(*row[:12], _json(row[12]), _json(row[13])) for row in rows(query)}
+    return {row[0]: Record(*row[:13], _json(row[13]), _json(row[14])) for row in rows(query)}
 
 
 def steps(rows: Rows, rollout: str, after: int) -> list[Step]:
@@ -107,7 +120,17 @@ def looks(rows: Rows, rollout: str, after: int) -> list[Look]:
 
 def flags(rows: Rows) -> Flags:
     """Flags, cohorts, and what happened to flags where."""
+    given: dict[tuple[str, str], dict[str, tuple[str, datetime]]] = {}
+    for flag, environment, unit, variant, end in rows(
+        "SELECT flag, environment, unit, variant, expires_at FROM overrides"
+    ):
+        given.setdefault((flag, environment), {})[unit] = (variant, moment(end))
     return Flags(
+        overrides=given,
+        holdouts={
+            key: (_json(document).get("holdout") or {}).get("percentage", 0.0)
+            for key, document in rows("SELECT key, document FROM environments")
+        },
         flags={key: _json(document) for key, document in rows("SELECT key, document FROM flags")},
         cohorts={key: _json(document) for key, document in rows("SELECT key, document FROM cohorts")},
         states={
@@ -132,17 +155,62 @@ def environments(rows: Rows) -> dict[str, str]:
     )}  # fmt: skip
 
 
-def ruleset(rows: Rows, environment: str, revision: int) -> Json:
-    """A published ruleset."""
+def ruleset_body(rows: Rows, environment: str, revision: int) -> bytes:
+    """A published ruleset as it is kept."""
     query = f"SELECT document FROM rulesets WHERE environment = '{environment}' AND revision = {revision}"
     ((document,),) = rows(query)
-    decoded: Json = msgspec.json.decode(bytes(document))
+    return bytes(document)
+
+
+def ruleset(rows: Rows, environment: str, revision: int) -> Json:
+    """A published ruleset."""
+    decoded: Json = msgspec.json.decode(ruleset_body(rows, environment, revision))
     return decoded
+
+
+def recorded(rows: Rows, environment: str, given: Mapping[tuple[str, str], dict[str, str]]) -> Served:
+    """Everything that an environment's newest ruleset is compiled from, as it is recorded."""
+
+    def every(table: str, kind: Any) -> dict[str, Any]:
+        found = rows(f"SELECT key, document FROM {table}")
+        return {key: msgspec.json.decode(document, type=kind) for key, document in found}
+
+    exposed = rows(
+        f"SELECT id, document, state, metrics FROM rollouts WHERE environment = '{environment}'"
+        " AND status IN ('running', 'paused', 'baking') ORDER BY id"
+    )
+    states = rows(f"SELECT flag, released, killed_at FROM flag_states WHERE environment = '{environment}'")
+    return Served(
+        environment=environment,
+        flags=every("flags", Flag),
+        cohorts=every("cohorts", Cohort),
+        states={
+            flag: FlagState(released=released, killed_at=None if at is None else moment(at))
+            for flag, released, at in states
+        },
+        rollouts=[
+            Running(
+                id=key,
+                document=msgspec.json.decode(document, type=RolloutDocument),
+                state=msgspec.json.decode(state, type=State),
+                metrics=msgspec.json.decode(metrics, type=dict[str, Metric]),
+            )
+            for key, document, state, metrics in exposed
+        ],
+        overrides={flag: units for (flag, where), units in given.items() if where == environment and units},
+        holdout=every("environments", Environment)[environment].holdout,
+    )
 
 
 def vouched(rows: Rows) -> int | None:
     """When an engine last vouched, in milliseconds of the database's clock."""
     return next((moment for (moment,) in rows("SELECT protected_ms FROM engine")), None)
+
+
+def failures(rows: Rows) -> dict[tuple[str, str], int]:
+    """(environment, metric) -> how often in a row its source has failed."""
+    query = "SELECT environment, metric, failures FROM sources"
+    return {(environment, metric): count for environment, metric, count in rows(query)}
 
 
 def document(rows: Rows, rollout: str) -> bytes:

@@ -1,6 +1,7 @@
 """Running the machine on a database: for the suite, for long runs, and for `faults`."""
 
 import asyncio
+import gc
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -54,12 +55,15 @@ def machine_on(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[type[Ma
     patch.setattr(Machine, "steps_taken", 0)
     patch.setattr(Machine, "seen", Counter())
     structlog.configure(processors=[_drop])
+    thresholds = gc.get_threshold()
+    watchman.let_garbage_wait()
     with asyncio.Runner() as runner:
         patch.setattr(Machine, "runner", runner, raising=False)
         runner.run(ground.lay(SEEDS, ENVIRONMENTS))
         yield Machine
         runner.run(ground.close())
     ground.store.close()
+    gc.set_threshold(*thresholds)
     structlog.reset_defaults()
 
 

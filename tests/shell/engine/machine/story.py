@@ -8,17 +8,21 @@ from datetime import datetime
 import msgspec
 
 from rollout.domain.document import duration
-from rollout.domain.plan import RolloutDocument, Stage
+from rollout.domain.plan import ApprovalGate, RolloutDocument, Stage
 from rollout_client.evaluation.bucketing import bucket
 from tests.shell.engine.machine.records import Flags, Json, Record, Step
 
+Given = dict[tuple[str, str], dict[str, str]]
+"""(flag, environment) -> unit -> the variant that a person gave it, as the newest ruleset serves it."""
+UNITS = ["ann", "bob", "cay", *(f"u{number}" for number in range(12))]
 EXPOSED = {"running", "paused", "baking"}
 ENDED = {"completed", "rolled_back", "cancelled"}
 
 
 class Story:
     """One rollout. `ran` (seconds) and `since` are the clock of its stage; `units` and `sent` what each attempt was
-    sent.
+    sent. `spending` sums what was sent of proportions by stage, `spent` what of it was there a step ago. `yes` is the
+    plan that somebody approved in the present stay, and until when.
     """
 
     def __init__(self, record: Record, document: bytes) -> None:
@@ -28,11 +32,49 @@ class Story:
         self.seq, self.tick, self.epoch, self.revision = 0, 0, 0, 0
         self.ran = 0.0
         self.since: datetime | None = None
-        self.approved, self.paused, self.blind, self.withheld = False, False, False, False
+        self.paused, self.blind, self.withheld = False, False, False
+        self.yes: tuple[bytes, datetime | None] | None = None
+        self.writers = [self.author]
+        self.start_at: datetime | None = None
         self.breach: Json | None = None
         self.state: Json = record.state
         self.units: dict[str, set[int]] = {}
         self.sent: dict[str, int] = {}
+        self.spending: dict[tuple[int, str], float] = {}
+        self.spent: dict[tuple[int, str], float] = {}
+
+    @property
+    def observed(self) -> bool:
+        """Whether nothing may move by itself."""
+        return self.plan.mode == "observe"
+
+    @property
+    def lease(self) -> float | None:
+        """Seconds; None: it never lapses."""
+        return None if self.plan.lease == "none" or self.observed else duration(self.plan.lease).total_seconds()
+
+    @property
+    def gate(self) -> ApprovalGate | None:
+        """Whose yes is needed to go on."""
+        wanted = self.present.approval if self.present else self.plan.start_approval if self.stage < 0 else None
+        return ApprovalGate() if wanted == "required" else wanted
+
+    def approved(self, now: datetime) -> bool:
+        """Whether somebody has said yes to this plan and this stay, and it stands still."""
+        if self.yes is None or self.yes[0] != msgspec.json.encode(self.plan):
+            return False
+        return self.yes[1] is None or now < self.yes[1]
+
+    def wrote(self, who: str) -> bool:
+        """Whether any version of the plan is this person's."""
+        return any(each.startswith(f"{who} (") for each in self.writers)
+
+    def waived(self, now: datetime, stage: int) -> set[str]:
+        """Metrics that somebody answers for at a moment."""
+        return {
+            each["metric"] for each in self.state["waivers"]
+            if each["stage"] == stage and now < datetime.fromisoformat(each["expires_at"])
+        }  # fmt: skip
 
     @property
     def present(self) -> Stage | None:
@@ -59,12 +101,23 @@ class Story:
         attempts = [a["id"] for a in state["attempts"] if (a["stage"], a["epoch"]) == (self.stage, state["epoch"])]
         return len(set().union(*(self.units.get(attempt, set()) for attempt in attempts)))
 
-    def take(self, step: Step) -> None:
-        """Go on by one transition."""
+    def take(self, step: Step, document: bytes) -> None:
+        """Go on by one transition; `document` is the plan as it is now."""
         change, name = step.change, step.change["step"]
+        if name == "revise":
+            before, self.plan = self.plan, msgspec.json.decode(document, type=RolloutDocument)
+            self.writers.append(change["actor"])
+            if change["to_status"] == "scheduled" and before.start_at != self.plan.start_at:
+                self.start_at = max(self.plan.start_at or step.at, step.at)
+        if name == "schedule":
+            self.start_at = max(self.plan.start_at or step.at, step.at)
         self.seq, self.status, self.stage = step.seq, change["to_status"], change["to_stage"]
         self.percentage = change["to_percentage"]
-        self.approved = name == "approve" or (self.approved and name in ("pause", "calibrate", "lapse"))
+        if name == "approve":
+            until = self.gate.expires if self.gate is not None else None
+            self.yes = (msgspec.json.encode(self.plan), None if until is None else step.at + duration(until))
+        elif name in ("start", "advance", "resume", "regain", "step_back"):
+            self.yes = None
         self.paused = change["to_status"] == "paused"
         self.blind = name == "lapse" or (self.blind and name not in ("regain", "roll_back", "complete"))
         self._tell_time(name, step.at)
@@ -83,13 +136,14 @@ class Story:
 class Serving:
     """What one flag must answer in one environment, at one moment."""
 
-    def __init__(self, flag: str, environment: str, recorded: Flags, story: Story | None) -> None:
+    def __init__(self, flag: str, environment: str, recorded: Flags, given: Given, story: Story | None) -> None:
         document = recorded.flags[flag]
         self.released, self.killed = recorded.states.get((flag, environment), (None, False))
         self.default: str = document["default_variant"]
         self.salt = document.get("salt") or flag
         targeting = document.get("targeting", {}).get(environment, {})
-        self.overrides: dict[str, str] = targeting.get("overrides", {})
+        self.overrides: dict[str, str] = {**targeting.get("overrides", {}), **given.get((flag, environment), {})}
+        self.held_out = round(recorded.holdouts[environment] * 1000)
         self.vip: str | None = next((rule["variant"] for rule in targeting.get("rules", ())), None)
         self.cohorts = {key: set(cohort.get("units", ())) for key, cohort in recorded.cohorts.items()}
         self.story = story
@@ -97,7 +151,8 @@ class Serving:
             self.plan, self.stage, self.on = story.plan, story.stage, story.percentage > 0
             self.levels = [story.level(stage) for stage in range(story.stage + 1)]
             self.attempt = story.state["attempts"][-1]["id"] if self.on else None
-            self.lease = None if self.plan.lease == "none" else duration(self.plan.lease).total_seconds()
+            self.lease = story.lease
+            self.range = story.state["slice"]
 
     def answer(self, unit: str, *, vip: bool, lapsed: bool) -> tuple[str, str | None]:
         """(variant, attempt that it is evidence of) for a unit; `lapsed`: nobody vouches for the lease any more."""
@@ -110,11 +165,28 @@ class Serving:
         if self.story is None:
             return self.released or self.default, None
         level, attempt = self._level(unit)
+        if not self.takes_part(unit):
+            confined = self.stage < len(self.plan.stages) and self.plan.stages[self.stage].cohort
+            return self.plan.baseline if confined else self.released or self.default, None
         if lapsed and self.lease is not None:
             return self.plan.baseline, None
         salt = f"{self.salt}:{self.story.id}" if self.plan.reseed else self.salt
         has_it = self.on and bucket(salt, unit) < level * 1000
         return self.plan.candidate if has_it else self.plan.baseline, attempt
+
+    def takes_part(self, unit: str) -> bool:
+        """Whether a unit is outside the holdout, and in what the rollout owns of its group."""
+        if self.held_out and bucket("holdout/holdout", unit) < self.held_out:
+            return False
+        group = self.plan.exclusion
+        if group is None:
+            return True
+        return bool(self.range["start"] <= bucket(f"exclusion/{group.group}", unit) < self.range["end"])
+
+    def has_it(self) -> set[str]:
+        """Units that have the candidate by the rollout."""
+        assert self.story is not None
+        return {unit for unit in UNITS if self.answer(unit, vip=False, lapsed=False)[0] == self.plan.candidate}
 
     def _level(self, unit: str) -> tuple[float, str | None]:
         """The percentage that holds for a unit, and the attempt that it then is part of.
