@@ -222,7 +222,7 @@ def match_served(story: Story, step: Step, rulesets: Any) -> None:
     rules = [rule for rule in flag.get("rules", ()) if rule.get("rollout") == story.id]
     ended = step.change["to_status"] in ENDED
     wanted = 0 if ended else round(step.change["to_percentage"] * BUCKETS / 100)
-    served = rules[-1]["threshold"] if rules else 0
+    served = next((rule["threshold"] for rule in rules if rule.get("attempt")), 0)
     assert served == wanted, f"revision {step.ruleset_revision} serves {served}, recorded is {step.change}"
     assert wanted or not any(rule["threshold"] for rule in rules), f"a cohort is still served: {step.change}"
     assert not (ended and rules), f"an ended rollout is still served: {rules}"

@@ -195,12 +195,15 @@ class Serving:
         """
         stages, now = self.plan.stages, self.levels[self.stage]
         present = stages[self.stage].cohort if self.stage < len(stages) else None
-        for earlier in stages[: self.stage]:
-            kept = earlier.percentage >= 100 or earlier.percentage > now
-            if earlier.cohort and earlier.cohort != present and kept and unit in self.cohorts[earlier.cohort]:
-                return earlier.percentage, None
-        if present is not None and unit not in self.cohorts[present]:
-            return 0.0, None
+        had = [
+            earlier.percentage
+            for earlier in stages[: self.stage]
+            if earlier.cohort and earlier.cohort != present and unit in self.cohorts[earlier.cohort]
+        ]
+        most = max(had, default=0.0)
+        outside = present is not None and unit not in self.cohorts[present]
+        if outside or most >= 100 or most > now:
+            return most, None
         return now, self.attempt
 
     def admits_lapse(self, age: float) -> bool:

@@ -94,6 +94,9 @@ class Watch:
             laws.match_served(story, step, self._ruleset)
             had = self._has_it(story)
             story.take(step, records.document(self.rows, story.id) if step.change["step"] == "revise" else b"")
+            if step.change["step"] == "advance" and story.percentage > 0:
+                story.state = record.state
+                assert had <= self._has_it(story), f"an advance that takes away: {step.change}"
             if step.change["step"] == "step_back":
                 story.state = record.state
                 assert self._has_it(story) <= had, f"a step back that raises: {step.change}"
