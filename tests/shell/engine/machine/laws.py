@@ -34,8 +34,8 @@ SLACK = 15.0
 
 
 class Context(NamedTuple):
-    """What else is known of the moment: the looks by tick, the audit rows of the step, whether the flag is killed or was it
-    before the step, sources that fail, and when the candidate was last proven here.
+    """What else is known of the moment: the looks by tick, the audit rows of the step, whether the flag is killed
+    or was it before the step, sources that fail, and when the candidate was last proven here.
     """
 
     looks: dict[int, Look]
@@ -112,25 +112,13 @@ def _is_the_engines(story: Story, step: Step, context: Context) -> None:
     change, name = step.change, step.change["step"]
     assert change["actor"] == ENGINE, f"somebody unknown: {change}"
     assert name in OF_ENGINE, f"the engine may not {name}"
-    if name == "start":
-        assert story.status == "scheduled", "the engine started a draft"
-        assert story.start_at is not None, "started without a time"
-        assert step.at >= story.start_at, f"started before its time: {change}"
-        assert story.gate is None or story.approved(step.at), "started without its approval"
-    if story.observed:
-        taken = name in ("start", "observe", "calibrate", "regain") or (name == "pause" and context.killed)
-        assert taken, f"an observed rollout moved by itself: {change}"
-    assert name != "observe" or story.observed, f"only observed: {change}"
+    _moves_as_its_mode_says(story, step, context)
     if story.paused and change["to_status"] not in ENDED:
         assert change["to_status"] == "paused", f"the engine resumed what was paused: {change}"
     if name == "regain":
         assert story.blind, f"nothing to regain: {change}"
         assert not story.withheld or not step.rises, f"the engine gave back what a kill took: {change}"
-        fails = [
-            each.metric for each in story.plan.guardrails
-            if context.failures.get((story.environment, each.metric), 0) >= each.error_limit and each.on_breach != "warn"
-        ]  # fmt: skip
-        assert set(fails) <= story.waived(step.at, story.stage), f"regained, but blind is {fails}"
+        _sees_again(story, step, context)
     elif step.rises and name not in ("start", "step_back"):
         assert name in ("advance", "complete"), f"the engine raised exposure by {name}"
         assert story.status in ("running", "baking"), f"the engine raised {story.status}"
@@ -147,6 +135,33 @@ def _is_the_engines(story: Story, step: Step, context: Context) -> None:
         _had_a_cause(story, step, look, context)
 
 
+def _sees_again(story: Story, step: Step, context: Context) -> None:
+    """No source of a guardrail that acts fails still, but for what somebody answers for."""
+    failing = {metric for (where, metric), times in context.failures.items() if where == story.environment and times}
+    blind = {
+        each.metric
+        for each in story.plan.guardrails
+        if each.metric in failing
+        and context.failures[story.environment, each.metric] >= each.error_limit
+        and each.on_breach != "warn"
+    }
+    assert blind <= story.waived(step.at, story.stage), f"regained, but blind is {blind}"
+
+
+def _moves_as_its_mode_says(story: Story, step: Step, context: Context) -> None:
+    """What is scheduled starts at its time and with its approval; what is only observed does not move by itself."""
+    change, name = step.change, step.change["step"]
+    if name == "start":
+        assert story.status == "scheduled", "the engine started a draft"
+        assert story.start_at is not None, "started without a time"
+        assert step.at >= story.start_at, f"started before its time: {change}"
+        assert story.gate is None or story.approved(step.at), "started without its approval"
+    if story.observed:
+        taken = name in ("start", "observe", "calibrate", "regain") or (name == "pause" and context.killed)
+        assert taken, f"an observed rollout moved by itself: {change}"
+    assert name != "observe" or story.observed, f"only observed: {change}"
+
+
 def _gates_were_open(story: Story, step: Step, look: Look) -> None:
     """Time, units, evidence of this stay, every guardrail `pass`, signals, ceilings, sample ratio, approval."""
     plan, stage, judgement = story.plan, story.present, look.outcome["judgement"]
@@ -159,12 +174,7 @@ def _gates_were_open(story: Story, step: Step, look: Look) -> None:
     over = [metric for metric, reading in readings.items() if reading.get("over_ceiling")]
     assert not over, f"advanced beyond the ceiling of {over}"
     waived = story.waived(step.at, story.stage)
-    for each in plan.guardrails:
-        most = each.budget.per_stage if each.budget is not None and each.metric == "errors" else None
-        spent = story.spent.get((story.stage, each.metric), 0.0)
-        assert most is None or spent <= most or each.metric in waived or each.on_breach == "warn", (
-            f"advanced with {spent} of {most} {each.metric} spent"
-        )
+    _within_budget(story, waived)
     controlled = story.level(story.stage) < 100.0
     if stage is not None:
         wanted = stage.min_units if stage.min_units is not None else 50 if plan.guardrails else 0
@@ -187,6 +197,16 @@ def _gates_were_open(story: Story, step: Step, look: Look) -> None:
         assert story.sent.get(attempt), f"nothing was ever sent for {attempt}"
     signals = {each.metric: readings[each.metric]["verdict"] for each in plan.signals} if controlled else {}
     assert not set(signals.values()) & {"breach", *MISSING}, f"advanced on signals {signals}"
+
+
+def _within_budget(story: Story, waived: set[str]) -> None:
+    """By the failed requests that were sent, which the story sums by itself."""
+    for each in story.plan.guardrails:
+        most = each.budget.per_stage if each.budget is not None and each.metric == "errors" else None
+        spent = story.spent.get((story.stage, each.metric), 0.0)
+        assert most is None or spent <= most or each.metric in waived or each.on_breach == "warn", (
+            f"advanced with {spent} of {most} {each.metric} spent"
+        )
 
 
 def _had_a_cause(story: Story, step: Step, look: Look, context: Context) -> None:

@@ -107,20 +107,21 @@ class Machine(Paperwork):
     def live(self, number: int, seen: Traffic, seconds: float) -> None:
         """A while as most are: requests are made and counted, time passes, the engine looks."""
         self.flush(number, seen, False)
-        self.wait(seconds, True)
+        self.wait(seconds, True, False)
 
-    @rule(seconds=waits, look=st.sampled_from([True, True, True, False]))
-    def wait(self, seconds: float, look: bool) -> None:
+    @rule(seconds=waits, look=st.sampled_from([True, True, True, False]), doubt=st.sampled_from([True, False, False]))
+    def wait(self, seconds: float, look: bool, doubt: bool) -> None:
         """Time passes, or is set back by some seconds; and the engine looks, or is not there."""
         self.clock.move(seconds + FRACTION)
         if look:
             self.done(self.b, self.b.watchman.round())
-            self.done(self.b, overrides.expire(self.b.control))
+            if self.watch.flags.overrides:
+                self.done(self.b, overrides.expire(self.b.control))
+            if doubt:
+                self._doubt()
 
-    @rule(seconds=st.sampled_from([20, 61, 700]))
-    def doubt(self, seconds: float) -> None:
-        """Time passes, the engine looks; those that it passed over are looked at after all, and nothing comes of it."""
-        self.wait(seconds, True)
+    def _doubt(self) -> None:
+        """Those that the engine passed over just now are looked at after all, and nothing comes of it."""
         self.watch.look()
         passed = self.watch.passed_over(self.clock.now)
         if not passed:

@@ -98,8 +98,9 @@ class Paperwork(Stand):
 
     @rule(
         edit=drawn.edits(), name=people, environment=st.sampled_from(ENVIRONMENTS),
-        held=st.sampled_from([None, None, 5.0, 20.0, 30.0]), what=st.sampled_from(["edit", "holdout", "override", "override"]),
-        unit=st.sampled_from(GIVEN), variant=st.sampled_from(sorted(VARIANTS)), last=st.sampled_from(["1m", "20m", "2h", ""]),
+        held=st.sampled_from([None, None, 5.0, 20.0, 30.0]), what=st.sampled_from(["edit", "holdout", "override"]),
+        unit=st.sampled_from(GIVEN), variant=st.sampled_from(sorted(VARIANTS)),
+        last=st.sampled_from(["1m", "20m", "2h", ""]),
     )  # fmt: skip
     def write(
         self, edit: Flag | Cohort, name: str, environment: str, held: float | None, what: str, unit: str, variant: str,

@@ -92,8 +92,8 @@ class Audited(NamedTuple):
 def rollouts(rows: Rows) -> dict[str, Record]:
     """Every rollout by id."""
     query = (
-        "SELECT id, flag, environment, status, exclusive, revision, author, accepted, judged, tick, judged_at, protected_at,"
-        " next_check_at, state, latest FROM rollouts ORDER BY id"
+        "SELECT id, flag, environment, status, exclusive, revision, author, accepted, judged, tick, judged_at,"
+        " protected_at, next_check_at, state, latest FROM rollouts ORDER BY id"
     )
     return {row[0]: Record(*row[:13], _json(row[13]), _json(row[14])) for row in rows(query)}
 

@@ -92,14 +92,7 @@ class Watch:
         for step in steps:
             laws.obey(story, step, context)
             laws.match_served(story, step, self._ruleset)
-            had = self._has_it(story)
-            story.take(step, records.document(self.rows, story.id) if step.change["step"] == "revise" else b"")
-            if step.change["step"] == "advance" and story.percentage > 0:
-                story.state = record.state
-                assert had <= self._has_it(story), f"an advance that takes away: {step.change}"
-            if step.change["step"] == "step_back":
-                story.state = record.state
-                assert self._has_it(story) <= had, f"a step back that raises: {step.change}"
+            self._take(story, step, record)
             self.seen[f"{step.change['step']} by {'a person' if person(step.change['actor']) else 'the engine'}"] += 1
         resumed = any(each.change["step"] == "resume" and person(each.change["actor"]) for each in steps)
         laws.was_carried_out(story, looks, steps)
@@ -110,6 +103,15 @@ class Watch:
         story.spent = dict(story.spending)
         story.tick, story.revision, story.state = record.tick, record.revision, record.state
         story.epoch, story.breach, story.withheld = (record.state[name] for name in ("epoch", "breach", "withheld"))
+
+    def _take(self, story: Story, step: Step, record: Record) -> None:
+        """Go on by one transition: an advance takes the candidate from nobody, a step back gives it to nobody."""
+        name, had = step.change["step"], self._has_it(story)
+        story.take(step, records.document(self.rows, story.id) if name == "revise" else b"")
+        if name == "step_back" or (name == "advance" and story.status in EXPOSED and story.percentage > 0):
+            story.state = record.state
+            has = self._has_it(story)
+            assert (has <= had) if name == "step_back" else (had <= has), f"{had} had it, {has} have it: {step.change}"
 
     def _has_it(self, story: Story) -> set[str]:
         if not story.state["attempts"] or story.status not in EXPOSED:
