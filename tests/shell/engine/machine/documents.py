@@ -124,7 +124,7 @@ def plans(draw: DrawFn) -> Plan:
         "reseed": draw(some([True], False)),
         "mode": draw(st.sampled_from(["enforce"] * 4 + ["observe"])),
         "rollback": {"strategy": draw(st.sampled_from(["immediate", "stepped"])), "every": "1m"},
-        "start_approval": draw(some(["required"])),
+        "start_approval": draw(st.sampled_from([None] * 9 + ["required"])),
         "fast_track": draw(st.sampled_from([None, None, "1d"])),
         "exclusion": draw(
             st.sampled_from([None, {"group": "checkout", "share": 40.0}, {"group": "checkout", "share": 70.0}])
@@ -140,7 +140,7 @@ def plans(draw: DrawFn) -> Plan:
 
 def beginnings() -> SearchStrategy[Plan]:
     """Mostly nothing; or the rollout is to start by itself, so many seconds from now."""
-    return st.sampled_from([{}, {}, {"start_at": 30.0}, {"start_at": 600.0}])
+    return st.sampled_from([{}] * 6 + [{"start_at": 30.0}, {"start_at": 600.0}])
 
 
 def revisions() -> SearchStrategy[Plan]:

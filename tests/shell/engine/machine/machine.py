@@ -36,8 +36,8 @@ class Machine(Paperwork):
     @initialize(plan=drawn.plans(), other=drawn.plans(), place=st.sampled_from(PLACES[1:]))
     def begin(self, plan: drawn.Plan, other: drawn.Plan, place: tuple[str, str]) -> None:
         """Every example begins with two rollouts that run."""
-        self.draft(plan, PLACES[0], "ann", "v8", True, {})
-        self.draft(other, place, "ben", "v9", True, {})
+        self.draft(plan, PLACES[0], "ann", "v8", True, {"start_approval": None})
+        self.draft(other, place, "ben", "v9", True, {"start_approval": None})
 
     # ---------------------------------------------------------------------------------------------- people
     @precondition(lambda self: self.watch.last)
