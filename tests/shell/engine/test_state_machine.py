@@ -20,7 +20,7 @@ from tests.shell.engine.machine.run import machine_on, walk
 IN_CI = 10_000
 SHRINK = "ROLLOUT_TEST_SHRINK" in os.environ
 STEPS = int(os.environ.get("ROLLOUT_TEST_STEPS", IN_CI))
-BY_ENGINE = ("advance", "complete", "pause", "roll_back", "step_back", "lapse", "regain", "observe", "start")
+BY_ENGINE = ("advance", "complete", "pause", "roll_back", "lapse", "regain", "observe", "start")
 BY_PEOPLE = (
     "schedule", "start", "advance", "complete", "approve", "waive", "revise", "pause", "resume", "roll_back", "cancel",
 )  # fmt: skip
