@@ -11,7 +11,7 @@ from rollout.domain.document import same
 from rollout.domain.flag import Flag, FlagState, Targeting, TargetingRule
 from rollout.domain.holdout import Holdout
 from rollout.domain.metric import Metric
-from rollout.domain.plan import RolloutDocument, lease_seconds, percentage_of
+from rollout.domain.plan import RolloutDocument, Stage, lease_seconds, percentage_of
 from rollout.domain.rollout import EXPOSED, State, percentage_now
 from rollout_client.evaluation.ruleset import (
     BUCKETS,
@@ -134,29 +134,32 @@ def _authored(rule: TargetingRule) -> Rule:
 
 
 def exposure_rules(rollout: Running, flag: Flag, slices: tuple[Slice, ...] = ()) -> list[Rule]:
-    """The rules of one exposed rollout, narrowest first; each that exposes somebody is confined to the slices.
+    """The rules of one exposed rollout; the first that applies to a unit gives it the most that it was ever let in to.
 
     A cohort let in by an earlier stage keeps what it has, outside evidence, as long as that is more than the present
-    stage gives everyone. Whoever is outside the present stage's population is served the baseline.
+    stage gives everyone; a stage of another cohort gives everyone else nothing. Whoever is in both cohorts is in the
+    one that has more. Whoever is outside the present stage's population is served the baseline.
     """
     document, state = rollout.document, rollout.state
     attempt = state.attempt
     assert attempt is not None
     stages = document.stages
     present = stages[state.stage] if state.stage < len(stages) else None
-    now = percentage_now(document, state)
-    rules: list[Rule] = []
-    for earlier in stages[: min(state.stage, len(stages))]:
-        kept = earlier.cohort is not None and (
-            earlier.percentage >= 100 or earlier.percentage > percentage_of(document, state.stage)
-        )
-        if kept and not (present and present.cohort == earlier.cohort):
-            share = earlier.percentage if state.exposed else 0.0
-            rules.append(_exposure(rollout, flag, share, attempt=None, cohort=earlier.cohort, slices=slices))
     cohort = present.cohort if present else None
+    level = percentage_of(document, state.stage)
+
+    def kept(earlier: Stage) -> RolloutRule:
+        share = earlier.percentage if state.exposed else 0.0
+        return _exposure(rollout, flag, share, attempt=None, cohort=earlier.cohort, slices=slices)
+
+    others = [each for each in stages[: max(state.stage, 0)] if each.cohort is not None and each.cohort != cohort]
+    others.sort(key=lambda each: -each.percentage)
+    more = [each for each in others if each.percentage >= 100 or each.percentage > level]
     live = attempt.id if state.exposed else None
-    rules.append(_exposure(rollout, flag, now, attempt=live, cohort=cohort, slices=slices))
+    now = _exposure(rollout, flag, percentage_now(document, state), attempt=live, cohort=cohort, slices=slices)
+    rules: list[Rule] = [*(kept(each) for each in more), now]
     if cohort is not None:
+        rules += [kept(each) for each in others if each not in more]
         rules.append(Serve(variant=document.baseline))
     return rules
 

@@ -125,6 +125,23 @@ class TestCohortStages:
         rules = compiled(running(state, stages=stages)).flags["answer"].rules
         assert [(r.threshold, r.attempt) for r in rules if isinstance(r, RolloutRule)] == [(50_000, "at_2")]
 
+    def test_a_cohort_keeps_what_it_has_through_the_stage_of_another_cohort(self) -> None:
+        stages = [
+            {"name": "friends", "cohort": "vip", "percentage": 50},
+            {"name": "pilot", "cohort": "staff", "percentage": 80},
+            *self.stages[1:],
+        ]
+        document = rollout(stages=stages)
+        state = transition.start(document, State(), "at_0", at(0))
+        levels: list[list[tuple[str, int, str | None]]] = []
+        for number in range(1, 3):
+            state = transition.advance(document, state, f"at_{number}", at(number), proven=True)
+            rules = compiled(running(state, stages=stages)).flags["answer"].rules
+            exposures = [each for each in rules if isinstance(each, RolloutRule)]
+            levels.append([(each.when.cohort if each.when else "", each.threshold, each.attempt) for each in exposures])
+        assert levels[0] == [("staff", 80_000, "at_1"), ("vip", 50_000, None)], "staff who are friends have the more"
+        assert levels[1] == [("staff", 80_000, None), ("vip", 50_000, None), ("", 10_000, "at_2")]
+
 
 @pytest.mark.parametrize(("lease", "expected"), [("15m", 900_000), ("none", None)])
 def test_the_lease_travels_with_the_rule(lease: str, expected: int | None) -> None:

@@ -19,7 +19,7 @@ from rollout_client.evaluation.ruleset import Arm, RulesetMetric
 from rollout_client.increments import add, measure
 from tests.core.domain.plans import World, rollout
 from tests.shell.engine.lab import EVE, Lab, lab
-from tests.shell.engine.test_random_walks import PLANS, SEEDS, step
+from tests.shell.engine.walks import PLANS, SEEDS, step
 
 PAUSING = [{"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_breach": "pause"}]
 
