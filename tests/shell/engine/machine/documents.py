@@ -127,7 +127,7 @@ def plans(draw: DrawFn) -> Plan:
         "start_approval": draw(st.sampled_from([None] * 9 + ["required"])),
         "fast_track": draw(st.sampled_from([None, None, "1d"])),
         "exclusion": draw(
-            st.sampled_from([None, {"group": "checkout", "share": 40.0}, {"group": "checkout", "share": 70.0}])
+            st.sampled_from([None, {"group": "checkout", "share": 40.0}, {"group": "checkout", "share": 30.0}])
         ),
     }
     if open_to_all[-1] < 100.0 and draw(st.booleans()):
