@@ -14,8 +14,9 @@ from litestar.params import HeaderParameter
 
 from rollout.api.auth import Caller
 from rollout.api.service import Service
-from rollout.db import audit, documents, world
+from rollout.db import audit, documents, rollouts, world
 from rollout.db.audit import Entry
+from rollout.db.session import Session
 from rollout.db.world import World
 from rollout.delivery.publish import publish_everywhere
 from rollout.domain.cohort import Cohort
@@ -73,6 +74,7 @@ async def save(service: Service, caller: Caller, document: D, check: Check[D], e
         may_edit(caller, document, before)
         _expect(expected, revision, name, document.key)
         refuse(check(document, before, await world.load(session)))
+        await _keep_default(session, document, before)
         saved = await documents.save(session, document, found)
         if saved != revision:
             detail = {"revision": saved, "document": document}
@@ -84,6 +86,20 @@ async def save(service: Service, caller: Caller, document: D, check: Check[D], e
                 await publish_everywhere(session, now)
     await service.control.hub.refresh()
     return tagged(visible(caller, document), saved, 201 if before is None else 200)
+
+
+async def _keep_default(session: Session, document: Any, before: Any) -> None:
+    """What everyone gets outside the arms, and by a kill, is no editor's to change while a rollout exposes somebody."""
+    if not (isinstance(document, Flag) and isinstance(before, Flag)):
+        return
+    if document.default_variant == before.default_variant:
+        return
+    running = await rollouts.exposed_somewhere(session, document.key)
+    if running:
+        raise Conflict(
+            f"rollout {running[0]} runs on this flag, and a kill serves the default variant; end it first",
+            path="default_variant",
+        )
 
 
 def _expect(expected: int | None, stored: int, name: str, key: str) -> None:

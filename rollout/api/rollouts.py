@@ -31,6 +31,7 @@ from rollout.domain.metric import Metric
 from rollout.domain.plan import RolloutDocument
 from rollout.domain.rollout import ALLOWED, ENDED, State, Status
 from rollout.domain.status import Around, RolloutStatus, status_of
+from rollout.domain.transition import Change
 from rollout.domain.watch import watches
 from rollout.engine import commands, drafting, neighbours
 from rollout.engine.commands import units_exposed
@@ -104,12 +105,13 @@ class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
     """The status with `users_exposed` (about how many units ever had the candidate) and `transitions` so far.
 
     `overrides`: units that a person gave a variant of the flag here; neither the rollout nor its end moves them.
-    `estimates` are for people: sizes of effects with their intervals, in the order of the readings. `concurrent` are
-    the exposed rollouts of the environment that this one may meet.
+    `last_change` is the newest transition. `estimates` are for people: sizes of effects with their intervals, in the
+    order of the readings. `concurrent` are the exposed rollouts of the environment that this one may meet.
     """
 
     users_exposed: int
     transitions: int
+    last_change: Change | None
     overrides: int
     estimates: tuple[Estimates, ...]
     concurrent: tuple[Concurrent, ...]
@@ -196,7 +198,7 @@ async def get_status(
         environment = await environments.find(session, row.environment)
         met = await neighbours.met(session, row) if row.status not in ENDED else ()
         users = await units_exposed(session, row)
-        moves = len(await rollouts.transitions(session, row.id))
+        made = await rollouts.transitions(session, row.id)
         given = await overrides.count(session, row.flag, row.environment, service.control.now())
     latest = None
     if row.latest is not None and row.judged_at is not None:
@@ -208,7 +210,13 @@ async def get_status(
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
     estimates = await asyncio.to_thread(_estimates, row, users)
     return StatusAnswer(
-        **fields, users_exposed=users, transitions=moves, overrides=given, estimates=estimates, concurrent=met
+        **fields,
+        users_exposed=users,
+        transitions=len(made),
+        last_change=made[-1].change if made else None,
+        overrides=given,
+        estimates=estimates,
+        concurrent=met,
     )
 
 

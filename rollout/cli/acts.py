@@ -13,7 +13,7 @@ from rollout.domain.rollout import ALLOWED, Action
 _HELP: dict[Action, str] = {
     "start": "Open a rollout's first stage, or at the time that its plan says.",
     "pause": "Stop a rollout where it is.",
-    "resume": "Let a paused rollout go on, with fresh evidence.",
+    "resume": "Let a paused rollout go on; after a breach, with fresh evidence.",
     "advance": "Open a rollout's next stage without waiting for its gates.",
     "approve": "Say yes to the start or to leaving the present stage; the author of a rollout cannot.",
     "roll_back": "Take the candidate back from everyone, and end the rollout.",
@@ -40,7 +40,10 @@ def waive(
     stage: Annotated[str | None, typer.Option(help="In which stage; the present one unless said.")] = None,
     environment: Somewhere = None,
 ) -> None:
-    """Answer for it that one metric closes no gate and acts on no breach in one stage, for a while."""
+    """Answer for it that one metric closes no gate and acts on no breach in one stage, for a while.
+
+    While it stands the stage may be left, so more people may get the candidate.
+    """
     _ask(rollout, environment, "waive", {"reason": reason, "metric": metric, "expires": expires, "stage": stage})
 
 

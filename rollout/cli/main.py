@@ -164,7 +164,9 @@ def kill(flag: str, environment: Environment, reason: Reason = "") -> None:
     """Serve a flag's default variant to everyone in an environment, now."""
     done = _switch("kill", flag, environment, reason)
     already = " (already)" if done["already"] else ""
-    typer.echo(f"{flag} is killed in {environment}{already}: everyone gets its default variant")
+    with Api() as api:
+        variant = api.get(f"/flags/{flag}")["default_variant"]
+    typer.echo(f"{flag} is killed in {environment}{already}: everyone gets its default variant, {variant}")
 
 
 @app.command()

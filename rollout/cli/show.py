@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+_MOST_MET = 2
+"""Rollouts beside this one that are said in full."""
+
 
 def text(status: dict[str, Any]) -> str:
     """The status of one rollout in a few lines: where it stands, what comes next, why it waits, what was measured."""
@@ -87,6 +90,12 @@ def _doubts(status: dict[str, Any]) -> Iterator[tuple[bool, str]]:
 
 def _people(status: dict[str, Any]) -> Iterator[str]:
     """What people have to do, have done, or would have had to expect."""
+    if status["status"] == "paused" and status["percentage"]:
+        share, way = f"{status['percentage']:g} %", f"rollout roll-back {status['id']}"
+        yield f"  still  {share} have the candidate; to take it away: {way}"
+    last = status["last_change"]
+    if last is not None and status["next_change"] is None:
+        yield f"  last   {_words(last['step'])} at {last['at']} by {last['actor']}: {last['reason']}"
     if status["awaiting_approval"]:
         yield f"  needs  an approval: rollout approve {status['id']}"
     if status["would"] is not None:
@@ -97,8 +106,11 @@ def _people(status: dict[str, Any]) -> Iterator[str]:
 
 def meets(status: dict[str, Any]) -> Iterator[str]:
     """A line for each exposed rollout that this one may meet."""
-    for other in status["concurrent"]:
+    shown, more = status["concurrent"][:_MOST_MET], len(status["concurrent"]) - _MOST_MET
+    for other in shown:
         yield f"  meets  {other['message']}"
+    if more > 0:
+        yield f"  meets  {more} more; `rollout status --json` names them"
 
 
 def _part(status: dict[str, Any]) -> str:
@@ -124,8 +136,8 @@ def _effect(estimates: dict[str, Any], reading: dict[str, Any]) -> Iterator[str]
     harm = f"harm {reading['log_e_harm']:.2f} of {reading['harm_threshold']:.2f}"
     gates = ", ".join(f"{name} {log_e:.2f}" for name, log_e in reading["gates"].items())
     gate = f"gate {gates or format(reading['log_e_gate'], '.2f')} of {reading['gate_threshold']:.2f}"
-    needed = reading["units_needed"]
-    more = "" if needed is None else f", about {needed:.0f} more candidate requests"
+    needed = reading["units_needed"] if reading["verdict"] == "undecided" else None
+    more = "" if needed is None or needed < 1 else f", about {needed:.0f} more candidate requests"
     yield f"            evidence: {harm}, {gate}{more}"
     if estimates["harmed_units"]:
         yield f"            about {estimates['harmed_units']:.0f} users met an event that the baseline spares them"

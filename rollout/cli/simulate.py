@@ -84,7 +84,7 @@ def _refuse(what: str, problems: Sequence[Problem]) -> None:
 
 def _parts(fate: Fate) -> str:
     parts = {"taken back": fate.rolled_back, "completed": fate.completed, "undecided": fate.undecided}
-    return ", ".join(f"{part:.1%} {name}" for name, part in parts.items() if part) or "nothing"
+    return ", ".join(f"{part:.1%} {name}" for name, part in parts.items() if part) or "never reached"
 
 
 def _fate(fate: Fate) -> str:

@@ -75,6 +75,12 @@ async def exposed(session: Session, environment: str) -> list[Running]:
     return [_running(row) for row in (await session.execute(query.order_by(RolloutRow.id))).scalars()]
 
 
+async def exposed_somewhere(session: Session, flag: str) -> list[str]:
+    """Exposed rollouts of a flag in any environment."""
+    query = select(RolloutRow.id).where(RolloutRow.flag == flag, RolloutRow.status.in_(EXPOSED))
+    return list((await session.execute(query.order_by(RolloutRow.id))).scalars())
+
+
 async def served(session: Session, environment: str) -> list[Running]:
     """Exposed rollouts of an environment, and the newest ended one of each flag (its pins may drain)."""
     newest = (

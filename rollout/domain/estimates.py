@@ -120,6 +120,8 @@ def effect_of(mine: GuardrailEvidence, watch: Watch, reading: Reading, alphas: L
             watch.direction,
             _line(reading.gate_margin, watch, form),
         )
+    if estimate is not None and interval is not None:  # attempts that differ much can leave it outside
+        estimate = min(max(estimate, interval.lower), interval.upper)
     return ShownEffect(form, estimate, interval, levels)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rollout.domain.document import Problem, duration
 from rollout.domain.expectation import SIMULATED, Expectation, ExpectedMetric, Regression
 from rollout.domain.metric import Metric
-from rollout.domain.plan import PlanBody, Stage, last_percentage, units_wanted
+from rollout.domain.plan import PlanBody, RolloutDocument, Stage, last_percentage, units_wanted
 from rollout.domain.watch import Watch, watches
 from rollout.stats.margin import Margin
 from rollout.stats.population import Population
@@ -306,6 +306,8 @@ def _left_out(plan: PlanBody, metrics: Mapping[str, Metric], expected: Expectati
         yield "units that come back: without `units` each request is of its own, so what is real is slower"
     else:
         yield "units that come more often than others: each comes as often as any other"
+    if isinstance(plan, RolloutDocument) and plan.exclusion is not None:
+        yield f"group {plan.exclusion.group}: that only {plan.exclusion.share:g} % of the units take part"
     for stage in plan.stages:
         if stage.cohort is not None:
             yield f"stage {stage.name}: nobody knows the traffic of its cohort; it takes {stage.min_duration}"

@@ -65,8 +65,9 @@ def _proven_alone(situation: Situation, readings: dict[str, Reading], *, may_pau
 
 def _breach_reason(reading: Reading, judgement: Judgement) -> Reason:
     how = "" if reading.log_e_harm >= reading.harm_threshold else " by the guardrails together, none alone"
+    seen = f"{arms(reading)} since this attempt began" if reading.amount(reading.candidate) else "before this attempt"
     message = (
-        f"{reading.metric} breach: {arms(reading)} since this attempt began; evidence of harm beyond the margin "
+        f"{reading.metric} breach: {seen}; evidence of harm beyond the margin "
         f"{judgement.combined_max:.2f} >= {judgement.breach_threshold:.2f}{how}"
     )
     return Reason("breach", message, reading.metric)

@@ -170,6 +170,10 @@ def refusal(action: Action, status: Status) -> str | None:
     """Why an act is refused in a status, and what to do; None when it is allowed."""
     if status in ALLOWED[action]:
         return None
+    if status == "completed" and action == "roll_back":
+        return (
+            "the rollout has ended (completed): kill the flag to take the candidate back now, or create a new rollout"
+        )
     if status in ENDED:
         return f"the rollout has ended ({status}); create a new rollout to try again"
     if action == "cancel":

@@ -109,3 +109,24 @@ def test_apply_means_the_rollout_that_runs_and_no_draft_beside_it(site: Site, ru
         assert (said.code, said.out.endswith(f"unchanged, {running}, running")) == (0, True), said.err
     path.write_text(json.dumps({"kind": "Rollout", **ROLLOUT, "stages": [CANARY, {**HALF, "percentage": 60}]}))
     assert run("apply", "-f", str(path)).out.endswith(f"changed, {running}, running")
+
+
+def test_the_default_variant_stays_while_a_rollout_runs(site: Site) -> None:
+    rollout = started(site)
+    flag = site.http.get("/api/v1/flags/answer").json()
+    moved = site.http.put("/api/v1/flags/answer", json={**flag, "default_variant": "v8"})
+    assert (moved.status_code, moved.json()["path"]) == (409, "default_variant")
+    assert rollout in moved.json()["detail"]
+    assert site.http.put("/api/v1/flags/answer", json={**flag, "description": "edited"}).status_code == 200
+    site.act(rollout, "roll_back")
+    assert site.http.put("/api/v1/flags/answer", json={**flag, "default_variant": "v8"}).status_code == 200
+
+
+def test_a_status_says_why_a_rollout_ended_and_who_still_has_the_candidate(site: Site, run: Run) -> None:
+    rollout = started(site)
+    site.act(rollout, "pause", reason="lunch")
+    assert f"still  10 % have the candidate; to take it away: rollout roll-back {rollout}" in run("status", rollout).out
+    site.act(rollout, "roll_back", reason="it burns")
+    said = run("status", rollout).out
+    assert "last   roll back at" in said
+    assert ": it burns" in said
