@@ -143,7 +143,7 @@ class _Again:
         inputs = msgspec.structs.replace(
             look.inputs,
             state=state,
-            units=self._of_stage.count((recorded.epoch, recorded.stage), look.inputs.units, state.stage),
+            units=self._of_stage.count((recorded.epoch, recorded.stage), look.inputs.units, (state.epoch, state.stage)),
             attempt_units=self._of_attempt.count(recorded.attempt.id, look.inputs.attempt_units, state.attempt.id),
         )
         self.state = state

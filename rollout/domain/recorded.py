@@ -48,20 +48,25 @@ class UnitsSince:
     """Candidate units since a stay began, from recorded counts that began at other moments: at least so many.
 
     A count is kept for each recorded stay (`of`); units that come back are not counted twice, so the largest of their
-    growths is what is certain. For the very same stays it is the recorded count.
+    growths is what is certain. For the very same stays it is the recorded count, also when one is come back to.
     """
 
     def __init__(self) -> None:
         self._stay: Hashable = None
-        self._at_opening: dict[Hashable, int] = {}
+        self._before: dict[Hashable, dict[Hashable, int]] = {}
+        self._left: dict[Hashable, dict[Hashable, int]] = {}
         self._now: dict[Hashable, int] = {}
 
     def count(self, of: Hashable, units: int, stay: Hashable) -> int:
         """At least how many units `stay` has had, when the recorded stay `of` has had `units`."""
         if stay != self._stay:
-            self._stay, self._at_opening = stay, dict(self._now)
+            self._left[self._stay] = dict(self._now)
+            before, left = self._before.get(stay, {}), self._left.get(stay, {})
+            meanwhile = {each: total - left.get(each, 0) for each, total in self._now.items()}
+            self._stay = stay
+            self._before[stay] = {each: before.get(each, 0) + grown for each, grown in meanwhile.items()}
         self._now[of] = units
-        return max(total - self._at_opening.get(each, 0) for each, total in self._now.items())
+        return max(total - self._before[stay].get(each, 0) for each, total in self._now.items())
 
 
 def happened_before(act: Change, look: RecordedLook) -> bool:

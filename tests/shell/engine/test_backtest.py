@@ -163,6 +163,27 @@ async def test_the_same_observed_plan_would_have_done_the_same_and_an_enforced_o
         assert found.backtest.ended == "rolled_back"
 
 
+async def test_units_of_another_epoch_open_no_gate_of_the_same_plan(sqlite_url: str) -> None:
+    def wanting(units: int) -> dict[str, Any]:
+        stage = {"name": "half", "percentage": 50, "min_duration": "1m", "min_units": units}
+        return {"guardrails": PAUSING, "stages": [stage]}
+
+    async with lab(sqlite_url) as service:
+        identifier = await service.start(**wanting(100_000))
+        await drive(service, identifier, 0.02, batches=8)
+        while (await service.row(identifier)).status == "running":
+            await drive(service, identifier, 0.9, batches=1)
+        latest = (await service.row(identifier)).latest
+        assert latest is not None
+        await service.act(identifier, "resume", "the upstream is repaired")
+        await service.watchman.round()
+        await service.revise(identifier, **wanting(latest.judgement.units - 5))
+        await drive(service, identifier, 0.0)
+        found = await backtested(service, identifier)
+        assert of(found.backtest)[-1] == (await decisions(service, identifier))[-1]
+        assert found.backtest.ended == "completed"
+
+
 async def test_late_outcomes_and_frozen_thresholds_change_nothing_under_the_same_plan(sqlite_url: str) -> None:
     watched = [
         {"metric": "thumbs_down", "max_regression": {"absolute": 0.15}},
