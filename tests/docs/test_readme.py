@@ -101,7 +101,7 @@ def test_the_whole_plan_is_one_that_can_be_saved() -> None:
         "cost_usd": Metric(key="cost_usd", kind="mean"),
     }
     world = World(
-        flags={"support-answer": Flag(key="support-answer", variants={"v7": 7, "v8": 8}, default_variant="v7")},
+        flags={"support-reply": Flag(key="support-reply", variants={"v7": 7, "v8": 8}, default_variant="v7")},
         cohorts={"staff": Cohort(key="staff", units=("ann",))},
         metrics=metrics,
         environments=frozenset({"production"}),
