@@ -9,9 +9,9 @@ from types import FrameType
 
 from rollout.demo.failure import DemoFailed
 from rollout.demo.screen import Screen, Span
+from rollout.demo.undisturbed import ENDING
 
 MOST_APPS = 16
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def options(argv: list[str] | None = None) -> argparse.Namespace:

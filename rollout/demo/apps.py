@@ -12,6 +12,7 @@ import msgspec
 
 from rollout.demo.failure import DemoFailed
 from rollout.demo.reports import Order, Ready, Report
+from rollout.demo.undisturbed import undisturbed
 
 START_TIMEOUT = 40.0
 STOP_TIMEOUT = 6.0
@@ -79,7 +80,7 @@ class Apps:
 
     def _start(self, order: Order) -> None:
         part = order.part
-        with self._log(part).open("wb") as log:
+        with self._log(part).open("wb") as log, undisturbed():
             process = subprocess.Popen(
                 [sys.executable, "-m", "rollout.demo.app"],
                 stdin=subprocess.PIPE,
@@ -87,7 +88,7 @@ class Apps:
                 stderr=log,
                 start_new_session=True,
             )
-        self._processes.append(process)
+            self._processes.append(process)
         _write(process, msgspec.json.encode(order) + b"\n")
         threading.Thread(target=self._listen, args=(part, process), daemon=True).start()
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from rollout.demo.failure import DemoFailed
+from rollout.demo.undisturbed import undisturbed
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
@@ -44,7 +45,7 @@ class Service:
             "ROLLOUT_ADMIN_KEY": self.key,
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROLLOUT_")}
-        with self._log.open("wb") as log:
+        with self._log.open("wb") as log, undisturbed():
             # A session of its own: Ctrl-C in the terminal reaches the demonstration alone, which then stops this.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "rollout", "serve"],

@@ -19,6 +19,9 @@ SHORTEST_LEASE = timedelta(seconds=10)
 EARLIEST_YEAR, LATEST_YEAR = 1970, 9998
 """Of a start: moments that every time zone and database can write."""
 
+MOST_STAGES = 50
+"""Harm may start at any of them: with more, each would be tested at next to no error rate."""
+
 
 class World(Protocol):
     """What a document may refer to."""
@@ -65,6 +68,8 @@ def plan_problems(plan: PlanBody, world: World) -> list[Problem]:
     problems = []
     if not plan.stages:
         problems.append(Problem("stages", "a rollout needs at least one stage; add one with a name and a percentage"))
+    if len(plan.stages) > MOST_STAGES:
+        problems.append(Problem("stages", f"at most {MOST_STAGES}: error rates are divided among them; join some"))
     problems += _stages_problems(plan, world)
     problems += _lease_problems(plan.lease) + control_problems(plan)
     for i, guardrail in enumerate(plan.guardrails):

@@ -29,6 +29,7 @@ def test_a_sound_rollout_has_no_problem() -> None:
     ("changes", "path"),
     [
         ({"flag": "nope"}, "flag"),
+        ({"stages": [{"name": f"s{i}", "percentage": i + 1} for i in range(51)]}, "stages"),
         ({"environment": "nope"}, "environment"),
         ({"candidate": "v9"}, "candidate"),
         ({"baseline": "v9"}, "baseline"),
