@@ -8,7 +8,6 @@ more, and other ones each time:
 
 import os
 import secrets
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -32,10 +31,8 @@ HAPPENED = {
     "Invalid", "served", "killed", "lapsed", "concluded",
     "passed over",
 }  # fmt: skip
-"""What 10,000 steps must have brought about."""
+"""What the steps on SQLite must have brought about; those on PostgreSQL are too few to ask it of them."""
 SHARE = {"sqlite": 0.75, "postgresql": 0.25}
-happened: Counter[str] = Counter()
-taken: Counter[str] = Counter()
 
 
 @pytest.fixture
@@ -48,15 +45,8 @@ def test_the_control_rules_hold_whatever_happens(machine: type[Machine], databas
     share = SHARE["sqlite" if database_url.startswith("sqlite") else "postgresql"]
     first = 0 if STEPS == IN_CI else secrets.randbelow(2**32)
     walk(machine, round(STEPS * share), first, shrink=SHRINK)
-    happened.update(machine.seen)
-    taken["steps"] += machine.steps_taken
-
-
-def test_everything_has_happened_in_them() -> None:
-    """Comes after the walks; a machine in which nothing happens holds every law."""
-    if taken["steps"] < IN_CI:
-        pytest.skip(f"only {taken['steps']} steps were taken in this process")
-    assert set(happened) >= HAPPENED, f"never happened: {HAPPENED - set(happened)}"
+    if machine.steps_taken >= IN_CI * SHARE["sqlite"]:  # a machine in which nothing happens holds every law
+        assert set(machine.seen) >= HAPPENED, f"never happened: {HAPPENED - set(machine.seen)}"
 
 
 def test_the_machine_can_fail() -> None:

@@ -46,7 +46,7 @@ def machine_on(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[type[Ma
         if failing[0] > 0:
             failing[0] -= 1
             raise RuntimeError("this look fails")
-        return await real(*args)  # type: ignore[arg-type]
+        return await real(*args)  # type: ignore[arg-type]  # whatever a look is called with
 
     patch.setattr(heartbeat, "_now_ms", ground.clock.milliseconds)
     patch.setattr(hub, "monotonic", lambda: ground.clock.monotonic)
