@@ -50,7 +50,7 @@ async def listen(database: Database) -> AsyncGenerator[Notice | None]:
                 async for each in heard:
                     kind, _, about = each.payload.partition(" ")
                     if kind in get_args(Kind):  # another version may know other kinds
-                        yield Notice(kind, about)  # type: ignore[arg-type]
+                        yield Notice(kind, about)  # type: ignore[arg-type]  # one of Kind, as was just asked
             await connection.execute("SELECT 1")
             yield None
 

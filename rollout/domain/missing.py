@@ -102,8 +102,12 @@ def still_blind(plan: PlanBody, state: State, failing: Mapping[str, SourceFailur
     )
 
 
-def _sort(verdict: str) -> Literal["no_traffic", "insufficient", "unseen"]:
-    return verdict if verdict in ("no_traffic", "insufficient") else "unseen"  # type: ignore[return-value]  # narrowed
+def _sort(verdict: Verdict) -> Literal["no_traffic", "insufficient", "unseen"]:
+    match verdict:
+        case "no_traffic" | "insufficient":
+            return verdict
+        case _:
+            return "unseen"
 
 
 def _said(reading: Reading, patience: timedelta) -> str:

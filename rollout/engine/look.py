@@ -67,12 +67,13 @@ async def look(session: Session, control: Control, claimed: Claimed, now: dateti
     bets = row.evidence.bets
     evidence, outcome = examine(row.document, row.metrics, row.evidence, claimed.taken.increments, inputs)
     decision, frozen = as_carried_out(row.document, outcome.decision), _newly_frozen(row.state, evidence)
-    blind = is_blind(row.document, after_look(row.state, outcome, now), outcome.judgement, now)
+    state = after_look(row.state, outcome, now)
+    blind = is_blind(row.document, state, outcome.judgement, now)
     moves = bool(frozen) or blind or is_news(row.document, row.state, outcome.decision)
     fresh = row.accepted > row.judged or evidence.bets > bets  # whatever was taken in is recorded, whatever it says
     kept = fresh or moves or _differs(row.latest, outcome)
     _count_hold(row, decision, now)
-    left = _left(claimed, inputs, (evidence, outcome), kept=kept)
+    left = _left(row, state, (evidence, outcome), now, kept=kept)
     notes.take(left)
     if kept:
         _keep(notes, claimed, inputs, outcome, moves=moves)
@@ -144,10 +145,11 @@ def digest(outcome: Outcome) -> str:
     return hashlib.sha256(canonical(outcome)).hexdigest()
 
 
-def _left(claimed: Claimed, inputs: Inputs, found: tuple[Evidence, Outcome], *, kept: bool) -> dict[str, Any]:
+def _left(
+    row: RolloutRow, state: State, found: tuple[Evidence, Outcome], now: datetime, *, kept: bool
+) -> dict[str, Any]:
     """What the look leaves in the rollout's row; the evidence only of a look that is recorded."""
-    row, now, (evidence, outcome) = claimed.row, inputs.now, found
-    state = after_look(row.state, outcome, now)
+    evidence, outcome = found
     quiet = quiet_until(row.document, watches(row.document, row.metrics), state, evidence, now)
     left = {
         "of": row.id, "state": state, "protected_at": now, "judged_at": now, "next_check_at": min(now + CHECK, quiet),
