@@ -8,8 +8,8 @@ processes of their own; one that cannot be had is shown as missing, and what is 
 
 import argparse
 import importlib
-import json
-import time
+
+from benches._sdk.rows import told
 
 PARTS = ("evaluating", "footprint", "applying", "blocking", "starting", "ending", "pushing")
 
@@ -21,16 +21,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repeats: about a minute")
     parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be repeated")
     wanted = parser.parse_args()
-    began, rows = time.perf_counter(), []
-    for part in wanted.only or PARTS:
-        for row in importlib.import_module(f"benches._sdk.{part}").rows(wanted.quick):
-            rows.append(row)
-            print(row.text(), flush=True)
-    missed = [row.name for row in rows if not row.holds]
-    print(f"\n{len(rows)} rows in {time.perf_counter() - began:.0f} s, {len(missed)} missed", *missed, sep="\n  ")
-    if wanted.json:
-        print(json.dumps({"bench": "sdk", "holds": not missed, "rows": [row.document() for row in rows]}))
-    return 1 if missed else 0
+    parts = (importlib.import_module(f"benches._sdk.{part}") for part in wanted.only or PARTS)
+    return told("sdk", (row for part in parts for row in part.rows(wanted.quick)), as_json=wanted.json)
 
 
 if __name__ == "__main__":

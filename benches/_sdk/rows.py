@@ -1,10 +1,10 @@
-"""A row of the bench, and Python processes that print JSON."""
+"""A row of a bench, how a bench says its rows, and Python processes that print JSON."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,19 @@ class Row:
             f"\n         {name:<44}{'missing' if x is None else f'{x:.3g}':>12}" for name, x in self.peers.items()
         )
         return f"{mark} {self.name:<78}{value:>8} {self.unit}{target}{floor}{peers}"
+
+
+def told(bench: str, rows: Iterable[Row], *, as_json: bool) -> int:
+    """Print each row as soon as it is known, then those that missed, and as JSON one object last; 1 if any did."""
+    found = []
+    for row in rows:
+        found.append(row)
+        print(row.text(), flush=True)
+    missed = [row.name for row in found if not row.holds]
+    print(f"\n{len(found)} rows, {len(missed)} missed", *missed, sep="\n  ")
+    if as_json:
+        print(json.dumps({"bench": bench, "holds": not missed, "rows": [row.document() for row in found]}))
+    return 1 if missed else 0
 
 
 def python(code: str, *arguments: str, timeout: float = 120.0, **environment: str) -> Any:

@@ -5,9 +5,9 @@ is counted: no decision lost or doubled, no exposure above its stage, harm acted
 """
 
 import argparse
-import json
 import sys
 
+from benches._sdk.rows import told
 from tests.chaos.storm import Weather, run
 
 
@@ -24,16 +24,10 @@ def main() -> int:
     if not kinds <= {"all", "api", "worker"} or kinds in ({"api"}, {"worker"}):
         parser.error("--roles are all, api and worker; one must answer, and one must run the engine")
     rows, findings = run(Weather(seconds=wanted.seconds, roles=roles, seed=wanted.seed))
-    for row in rows:
-        print(row.text(), flush=True)
     for name, faults in findings.faults.items():
         for fault in faults[:20]:
             print(f"{name}: {fault}", file=sys.stderr)
-    missed = [row.name for row in rows if not row.holds]
-    print(f"\n{len(rows)} rows, {len(missed)} missed", *missed, sep="\n  ")
-    if wanted.json:
-        print(json.dumps({"bench": "chaos", "holds": not missed, "rows": [row.document() for row in rows]}))
-    return 1 if missed else 0
+    return told("chaos", rows, as_json=wanted.json)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import msgspec
 
 from rollout_client.evaluation import lines
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement
-from rollout_client.evaluation.ruleset import BUCKETS
+from rollout_client.evaluation.ruleset import BUCKETS, RolloutRule
 from tests.chaos.course import ENDED, Run
 from tests.chaos.fleet import Fleet, seconds_up
 from tests.chaos.watcher import RULESETS, TRANSITIONS, Sight, Watcher
@@ -125,11 +125,11 @@ def _exposure(documents: Mapping[int, bytes], recorded: Mapping[str, list[Transi
     for revision, document in documents.items():
         for key, flag in lines.decode(document).flags.items():
             for rule in flag.rules:
-                rollout = getattr(rule, "rollout", None)
-                if rollout is not None:
-                    most = _recorded(recorded[rollout], revision)
-                    if rule.threshold > most:  # type: ignore[union-attr]
-                        yield f"ruleset {revision}: {key} exposes {rule.threshold}, recorded is {most}"  # type: ignore[union-attr]
+                if not isinstance(rule, RolloutRule):
+                    continue
+                most = _recorded(recorded[rule.rollout], revision)
+                if rule.threshold > most:
+                    yield f"ruleset {revision}: {key} exposes {rule.threshold}, recorded is {most}"
 
 
 def _seen(recorded: Mapping[str, list[Transition]], runs: list[Run], told: list[dict[str, Any]]) -> Iterable[str]:
