@@ -36,7 +36,7 @@ from rollout.stats.interval_of_means import (
 )
 from rollout.stats.margin import Margin, null_line
 from rollout.stats.normal import Moments
-from rollout.stats.ratio import ratio_estimate
+from rollout.stats.ratio import estimate
 from rollout_client.evaluation.ruleset import Arm
 
 DIGITS = 9
@@ -181,7 +181,7 @@ def _means(mine: GuardrailEvidence, watch: Watch) -> list[MeansStratum]:
     """Moments by attempt; a ratio's are made to have its mean and its variance between cells."""
     if watch.kind == "ratio":
         arms = attempt_cells(mine, mine.gate_attempt)
-        found = [ratio_estimate(cells) for cells in arms]
+        found = [estimate(cells) for cells in arms]
         if not all(math.isfinite(arm.variance) and arm.cells > 1 for arm in found):
             return []
         candidate, baseline = (_moments(arm.cells, arm.ratio, arm.variance) for arm in found)
@@ -209,9 +209,8 @@ def _level(mine: GuardrailEvidence, watch: Watch, arm: Arm, alpha: float) -> Ran
         case "proportion":
             return _share(int(x), int(n), alpha, mine.design_effect)
         case "quantile":
-            cells = mine.cells.get(mine.gate_attempt, Arms()).of(arm).cells.values()
-            beyond, counted = sum(numbers[-1] for numbers in cells), sum(numbers[0] for numbers in cells)
-            return _share(int(beyond), int(counted), alpha, mine.design_effect)
+            cells = mine.cells.get(mine.gate_attempt, Arms()).of(arm).cells
+            return _share(int(cells.total(-1)), int(cells.total(0)), alpha, mine.design_effect)
         case "count_rate":
             parts = math.ceil(PARTS * max(x, 1.0))
             shown = _share(round(x), parts, alpha, mine.design_effect) if n else Range()

@@ -9,13 +9,12 @@ from itertools import zip_longest
 
 import msgspec
 
+from rollout.domain.cells import NO_CELLS, Cells
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm, Frozen
 
 Increments = dict[str, dict[Arm, ArmIncrement]]
 """Attempt id -> arm -> what it adds."""
-CellCounts = dict[int, list[int | float]]
-"""Cluster cell -> [n, sum of each score]; what the scores are depends on the metric's kind (`kinds`)."""
 SECONDS_PER_SLOT = 60
 ARMS: tuple[Arm, Arm] = ("candidate", "baseline")
 
@@ -23,25 +22,26 @@ ARMS: tuple[Arm, Arm] = ("candidate", "baseline")
 class ArmSums(msgspec.Struct, omit_defaults=True):
     """Outcomes of one metric in one arm: by cell, squares of the scores, by histogram bucket, and in all.
 
+    What the scores of a cell are depends on the metric's kind (`kinds`).
     `totals` is what people read: (n, events), or (n, sum, sum of squares) of values, or a ratio's two sums.
     """
 
-    cells: CellCounts = msgspec.field(default_factory=dict)
+    cells: Cells = NO_CELLS
     squares: list[float] = msgspec.field(default_factory=list)
     histogram: dict[int, float] = msgspec.field(default_factory=dict)
     totals: list[float] = msgspec.field(default_factory=list)
 
     def add(self, other: "ArmSums") -> None:
         """Merge by addition. Rows of numbers are replaced, never changed, so they may be shared."""
-        if self.cells:
-            for cell, numbers in other.cells.items():
-                self.cells[cell] = added(self.cells.get(cell, ()), numbers)
-        else:
-            self.cells = dict(other.cells)
-        self.squares = added(self.squares, other.squares)
+        self.add_clusters(other)
         for bucket, count in other.histogram.items():
             self.histogram[bucket] = self.histogram.get(bucket, 0) + count
         self.totals = added(self.totals, other.totals)
+
+    def add_clusters(self, other: "ArmSums") -> None:
+        """Merge what the design effect needs, and nothing else."""
+        self.cells = self.cells + other.cells
+        self.squares = added(self.squares, other.squares)
 
 
 class Arms(msgspec.Struct, omit_defaults=True):
@@ -65,10 +65,10 @@ class Arms(msgspec.Struct, omit_defaults=True):
 class ArmPast(msgspec.Struct, omit_defaults=True):
     """Former attempts of one arm, all that the design effect needs of them: `rollout.stats.design_effect.Clusters`.
 
-    `cells` maps a cell to [n, residual of each score, in hundredths].
+    A cell holds n and the residual of each score, in hundredths.
     """
 
-    cells: CellCounts = msgspec.field(default_factory=dict)
+    cells: Cells = NO_CELLS
     independent: list[float] = msgspec.field(default_factory=list)
     part: list[float] = msgspec.field(default_factory=list)
 
@@ -141,7 +141,15 @@ class SampleRatio(msgspec.Struct, kw_only=True):
     share: float
     counts: dict[Arm, int] = msgspec.field(default_factory=lambda: {"candidate": 0, "baseline": 0})
     effect: float = 1.0
-    cells: dict[Arm, dict[int, int]] = msgspec.field(default_factory=lambda: {"candidate": {}, "baseline": {}})
+    cells: dict[Arm, Cells] = msgspec.field(default_factory=dict)
+
+    def add(self, arm: Arm, exposures: Cells) -> None:
+        """Count first exposures of an arm by cell."""
+        self.cells[arm] = self.of(arm) + exposures
+
+    def of(self, arm: Arm) -> Cells:
+        """First exposures of an arm by cell."""
+        return self.cells.get(arm, NO_CELLS)
 
 
 class Evidence(msgspec.Struct, kw_only=True):

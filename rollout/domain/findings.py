@@ -140,11 +140,7 @@ def _of_shares(mine: GuardrailEvidence, watch: Watch, alphas: Levels) -> Effect:
     """Of a quantile: the difference of the shares of values beyond the baseline's frozen one, in this attempt."""
     levels = alphas if watch.direction == "lower_is_better" else Levels(alphas.upper, alphas.lower)
     arms = mine.cells.get(mine.gate_attempt, Arms())
-    counts = [
-        (sum(cell[0] for cell in arms.of(arm).cells.values()), sum(cell[-1] for cell in arms.of(arm).cells.values()))
-        for arm in ARMS
-    ]
-    (n_t, x_t), (n_c, x_c) = ((int(n), int(x)) for n, x in counts)
+    (n_t, x_t), (n_c, x_c) = ((int(arms.of(a).cells.total(0)), int(arms.of(a).cells.total(-1))) for a in ARMS)
     strata = [Stratum(n_t, x_t, n_c, x_c)]
     lower, upper = effect_interval(strata, "difference", levels, mine.design_effect) if n_t and n_c else Interval(-1, 1)
     return Effect(

@@ -6,8 +6,9 @@ up, because a unit is always in the same cell. So the state of a guardrail does 
 
 import numpy as np
 
-from rollout.domain.evidence import ARMS, ArmPast, Arms, CellCounts, GuardrailEvidence
-from rollout.domain.kinds.base import Kind, dense
+from rollout.domain.cells import Cells
+from rollout.domain.evidence import ARMS, ArmPast, Arms, GuardrailEvidence
+from rollout.domain.kinds.base import Kind
 from rollout.stats.design_effect import Clusters
 from rollout_client.evaluation.ruleset import Arm
 
@@ -45,12 +46,12 @@ def _join(mine: GuardrailEvidence, arm: Arm, more: Clusters) -> None:
         return
     before = mine.past.get(arm)
     both = more if before is None else _clusters(before, more.independent.size) + more
-    used = np.flatnonzero((both.counts > 0.0) | both.residuals.any(axis=1))  # events may lack their exposure
-    rows = np.column_stack([both.counts[used], np.round(both.residuals[used] * PARTS)]).tolist()
-    cells: CellCounts = {cell: [int(x) for x in row] for cell, row in zip(used.tolist(), rows, strict=True)}
-    mine.past[arm] = ArmPast(cells=cells, independent=both.independent.tolist(), part=both.part.tolist())
+    rows = np.vstack([both.counts, np.round(both.residuals.T * PARTS)])
+    mine.past[arm] = ArmPast(
+        cells=Cells.holding(rows.astype(np.int64)), independent=both.independent.tolist(), part=both.part.tolist()
+    )
 
 
 def _clusters(past: ArmPast, scores: int) -> Clusters:
-    counts, residuals = dense(past.cells, scores)
-    return Clusters(counts, residuals / PARTS, np.asarray(past.independent), np.asarray(past.part))
+    counts, residuals = past.cells.row(0).astype(np.float64), past.cells.table[1 : 1 + scores].T / PARTS
+    return Clusters(counts, residuals, np.asarray(past.independent), np.asarray(past.part))

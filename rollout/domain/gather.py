@@ -13,6 +13,7 @@ import numpy as np
 
 from rollout.domain.budgets import count_spending, watch_level
 from rollout.domain.ceilings import watch_ceiling
+from rollout.domain.cells import Cells
 from rollout.domain.evidence import (
     ARMS,
     SECONDS_PER_SLOT,
@@ -119,9 +120,7 @@ def _count_exposures(evidence: Evidence, placed: tuple[Attempt, Arm], seen: Slot
     sample = evidence.samples.setdefault(attempt.stage, SampleRatio(share=attempt.percentage / 100))
     sample.counts[arm] += sum(seen.first_exposures.values())
     if attempt.stage == tick.current.stage:
-        cells = sample.cells[arm]
-        for cell, count in seen.first_exposures.items():
-            cells[cell] = cells.get(cell, 0) + count
+        sample.add(arm, Cells.counts(seen.first_exposures))
     if seen.exposures:
         evidence.exposed_at = tick.at
 
@@ -129,11 +128,11 @@ def _count_exposures(evidence: Evidence, placed: tuple[Attempt, Arm], seen: Slot
 def _close_former(evidence: Evidence, tick: Round) -> None:
     """Of the first exposures of a former stage, their design effect is kept, and no cells."""
     for stage, sample in evidence.samples.items():
-        if stage != tick.current.stage and any(sample.cells.values()):
+        if stage != tick.current.stage and sample.cells:
             if 0.0 < sample.share < 1.0:
-                effect = srm_design_effect(sample.cells["candidate"], sample.cells["baseline"], sample.share)
+                effect = srm_design_effect(sample.of("candidate").row(0), sample.of("baseline").row(0), sample.share)
                 sample.effect = round(effect, LOG_DECIMALS)
-            sample.cells = {"candidate": {}, "baseline": {}}
+            sample.cells = {}
 
 
 def _awaited(seen: SlotIncrement, slow: Sequence[Watch]) -> SlotIncrement:
@@ -210,7 +209,9 @@ def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: tuple[str, 
         watch_ceiling(mine, watch, arms.candidate)
         watch_level(mine, watch, arms.candidate)
     if attempt_id == tick.current.id or attempt_id in mine.cells:
-        mine.cells.setdefault(attempt_id, Arms()).add(_without_histogram(arms))
+        known = mine.cells.setdefault(attempt_id, Arms())
+        for arm in ARMS:
+            known.of(arm).add_clusters(arms.of(arm))
     else:
         enter_former(mine, kind, arms)
     batch = _carried(mine, kind, attempt_id, arms)
@@ -226,11 +227,14 @@ def _carried(mine: GuardrailEvidence, kind: Kind, attempt_id: str, arms: Arms) -
 
     While a metric is being calibrated nothing is bet, so nothing need be carried: the baseline teaches at once.
     """
-    batch = mine.carried.setdefault(attempt_id, Arms())
-    batch.add(arms)
+    batch = mine.carried.pop(attempt_id, None)
+    if batch is None:
+        batch = arms
+    else:
+        batch.add(arms)
     if kind.awaits(mine) == 0 and not all(kind.amount(batch.of(arm)) for arm in ARMS):
+        mine.carried[attempt_id] = batch
         return None
-    del mine.carried[attempt_id]
     return batch
 
 
@@ -251,15 +255,6 @@ def _bet(mine: GuardrailEvidence, watch: Watch, tick: Round, placed: tuple[Attem
 def _kept(wealth: Floats) -> list[float]:
     """Log wealth as it is stored: a hundred thousand roundings add up to some 1e-5."""
     return [float(value) for value in np.round(wealth, WEALTH_DECIMALS) + 0.0]
-
-
-def _without_histogram(arms: Arms) -> Arms:
-    """What the design effect needs of a batch; histograms are for the bet alone."""
-    kept = Arms()
-    for arm in ARMS:
-        of = kept.of(arm)
-        of.cells, of.squares = dict(arms.of(arm).cells), list(arms.of(arm).squares)
-    return kept
 
 
 def _drop_finished_minutes(evidence: Evidence, slow: list[Watch]) -> None:

@@ -197,7 +197,7 @@ def _sample_ratio(evidence: Evidence, stages: int) -> float:
     for stage, sample in evidence.samples.items():
         candidate, baseline = sample.counts["candidate"], sample.counts["baseline"]
         if 0 < sample.share < 1 and (candidate or baseline):
-            now = srm_design_effect(sample.cells["candidate"], sample.cells["baseline"], sample.share)
+            now = srm_design_effect(sample.of("candidate").row(0), sample.of("baseline").row(0), sample.share)
             log_es[stage] = srm_log_e(candidate, baseline, sample.share) / max(sample.effect, now)
     return rounded(log_mixture(log_es, [1.0 / stages] * stages))
 
@@ -257,14 +257,10 @@ def _beyond(mine: GuardrailEvidence, watch: Watch, attempt: str) -> tuple[float,
     if not isinstance(kind, Value) or not kind.watches_threshold:
         return None
     arms = mine.cells.get(attempt, Arms())
-    counted = [sum(numbers[0] for numbers in arm.cells.values()) for arm in (arms.candidate, arms.baseline)]
-    if not all(counted):
+    n_t, n_c = arms.candidate.cells.total(0), arms.baseline.cells.total(0)
+    if not (n_t and n_c):
         return None
-    shares = [
-        sum(numbers[-1] for numbers in arm.cells.values()) / n
-        for arm, n in zip((arms.candidate, arms.baseline), counted, strict=True)
-    ]
-    return rounded(shares[0]), rounded(shares[1])
+    return rounded(arms.candidate.cells.total(-1) / n_t), rounded(arms.baseline.cells.total(-1) / n_c)
 
 
 def _numbers(totals: Sequence[float]) -> ArmNumbers:

@@ -17,7 +17,7 @@ from rollout.stats.design_effect import Clusters, design_effects, requests_per_u
 from rollout.stats.in_flight import wealth_by_cut
 from rollout.stats.margin import Margin
 from rollout.stats.mixture import LOG_DECIMALS, log_tempered, rounded
-from rollout.stats.ratio import merge_stages, ratio_advance_log_e, ratio_harm_log_e
+from rollout.stats.ratio import advance_log_e, harm_log_e, merge_stages
 
 Floats = NDArray[np.float64]
 
@@ -65,13 +65,13 @@ def at_cut(cuts: Sequence[tuple[int, float]], slot: int) -> float:
 def _weigh_ratio(mine: GuardrailEvidence, watch: Watch, gate: Margin, place: Place) -> None:
     """A ratio is judged from the sums of a stage so far; `harm` keeps log e of each stage, of former ones the last."""
     arms, direction = (stage_cells(mine, "candidate"), stage_cells(mine, "baseline")), watch.direction
-    harm = ratio_harm_log_e(*arms, watch.harm_margin, direction, place.alpha_rollback)
-    mine.harm[place.stage] = [rounded(harm)]
+    harm = harm_log_e(*arms, watch.harm_margin, direction, place.alpha_rollback)
+    mine.harm[place.stage] = [rounded(float(harm))]
     by_stage = [mine.harm.get(stage, [0.0])[0] for stage in range(place.stage + 1)]
     mine.log_e_harm = rounded(merge_stages(by_stage, place.stages))
     if mine.gate_attempt == place.attempt:
-        passed = ratio_advance_log_e(*attempt_cells(mine, place.attempt), gate, direction, place.alpha_advance)
-        mine.log_e_gate = max(mine.log_e_gate, rounded(passed))
+        passed = advance_log_e(*attempt_cells(mine, place.attempt), gate, direction, place.alpha_advance)
+        mine.log_e_gate = max(mine.log_e_gate, rounded(float(passed)))
 
 
 def _weigh_bets(mine: GuardrailEvidence, kind: Kind, place: Place, ahead: Open | None) -> list[tuple[int, float]]:

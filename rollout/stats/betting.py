@@ -147,14 +147,17 @@ def _projection(w: Floats, p1: Floats, g: Floats, d: float, bracket: tuple[Float
     """
     low, high = bracket
     m = np.clip(w * (p1 - d) + (1.0 - w) * g, low, high)
+    u = 1.0 - w
     for _ in range(NEWTON_STEPS):
-        t, vm = m + d, m * (1.0 - m)
-        vt = t * (1.0 - t)
-        slope = w * (t - p1) * vm + (1.0 - w) * (m - g) * vt
-        curvature = w * (vm + (t - p1) * (1.0 - 2.0 * m)) + (1.0 - w) * (vt + (m - g) * (1.0 - 2.0 * t))
-        low, high = np.where(slope < 0.0, m, low), np.where(slope < 0.0, high, m)
-        step = slope / np.where(curvature == 0.0, 1.0, curvature)
-        new = np.where((m - step >= low) & (m - step <= high), m - step, 0.5 * (low + high))
+        t = m + d
+        vt, vm = t * (1.0 - t), m * (1.0 - m)
+        from_t, from_c = w * (t - p1), u * (m - g)
+        slope = from_t * vm + from_c * vt
+        curvature = w * vm + u * vt + from_t * (1.0 - 2.0 * m) + from_c * (1.0 - 2.0 * t)
+        below = slope < 0.0
+        low, high = np.where(below, m, low), np.where(below, high, m)
+        new = m - slope / np.where(curvature == 0.0, 1.0, curvature)
+        new = np.where((new >= low) & (new <= high), new, 0.5 * (low + high))
         done = (np.abs(new - m) <= 1e-13 * new) | (high - low <= 1e-15)
         m = new
         if done.all():

@@ -104,12 +104,7 @@ def ratio_estimate(cells: RatioCells) -> RatioEstimate:
     Raises:
         ValueError: if a number of a cell, a sum or a denominator is impossible.
     """
-    sums = _dense(cells)
-    arm = _arm(sums)
-    known = bool(sums.d.sum() > 0.0 and arm.cells >= 2.0)
-    return RatioEstimate(
-        float(arm.ratio), float(arm.variance) if known else math.inf, int(arm.cells), float(arm.support)
-    )
+    return estimate(_dense(cells))
 
 
 def ratio_harm_log_e(
@@ -166,6 +161,15 @@ def merge_stages(log_es: Sequence[float], stages: int) -> float:
     if stages < 1 or missing < 0:
         raise ValueError(f"{len(log_es)} stages have begun in a rollout of {stages} stages")
     return log_mixture([*log_es, *([0.0] * missing)], [1.0 / stages] * stages)
+
+
+def estimate(sums: CellSums) -> RatioEstimate:
+    """`ratio_estimate` of one arm whose cells are all given, each (CELLS,)."""
+    arm = _arm(sums)
+    known = bool(sums.d.sum() > 0.0 and arm.cells >= 2.0)
+    return RatioEstimate(
+        float(arm.ratio), float(arm.variance) if known else math.inf, int(arm.cells), float(arm.support)
+    )
 
 
 def harm_log_e(candidate: CellSums, baseline: CellSums, margin: Margin, direction: Direction, alpha: float) -> Floats:

@@ -1,8 +1,7 @@
 """Sample-ratio mismatch: are the arms filled in the proportion that the ruleset promised?"""
 
-from collections.abc import Mapping
-
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import betaln
 
 
@@ -29,7 +28,7 @@ def srm_log_e(candidate: int, baseline: int, share: float, concentration: float 
     return float(alternative - candidate * np.log(share) - baseline * np.log1p(-share))
 
 
-def srm_design_effect(cells_candidate: Mapping[int, int], cells_baseline: Mapping[int, int], share: float) -> float:
+def srm_design_effect(cells_candidate: ArrayLike, cells_baseline: ArrayLike, share: float) -> float:
     """How many times more the candidate's count varies than independent exposures would, at least 1.
 
     One unit may be first exposed in several processes, always in the same arm. All its exposures are in the
@@ -38,17 +37,16 @@ def srm_design_effect(cells_candidate: Mapping[int, int], cells_baseline: Mappin
     and share(1-share), so that a real mismatch does not hide behind its own variance. Use log e / D.
 
     Args:
-        cells_candidate: cell -> first exposures of one attempt in the candidate's arm.
-        cells_baseline: cell -> first exposures of the same attempt in the baseline's arm.
+        cells_candidate: first exposures of one attempt in the candidate's arm, of each cell, shape (C,).
+        cells_baseline: the same of the baseline's arm.
         share: the candidate's planned share, inside (0, 1).
 
     Returns:
         D; 1.0 with fewer than two cells, which say nothing about clustering.
     """
     _check_share(share)
-    cells = cells_candidate.keys() | cells_baseline.keys()
-    candidate = np.array([cells_candidate.get(cell, 0) for cell in cells], np.float64)
-    both = candidate + np.array([cells_baseline.get(cell, 0) for cell in cells], np.float64)
+    candidate = np.asarray(cells_candidate, np.float64)
+    both = candidate + np.asarray(cells_baseline, np.float64)
     used = int(np.count_nonzero(both))
     total = float(both.sum())
     if used < 2:

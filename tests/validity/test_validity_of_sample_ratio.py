@@ -50,7 +50,7 @@ def test_units_seen_by_several_processes_raise_no_false_alarm(share: float) -> N
         candidate = np.bincount(cell, processes * in_candidate, 256).astype(int)
         baseline = np.bincount(cell, processes * ~in_candidate, 256).astype(int)
         log_e = srm_log_e(int(candidate.sum()), int(baseline.sum()), share)
-        effect = srm_design_effect(dict(enumerate(candidate.tolist())), dict(enumerate(baseline.tolist())), share)
+        effect = srm_design_effect(candidate, baseline, share)
         raw += log_e >= LINE
         tempered += log_e / effect >= LINE
     assert tempered / runs <= ALPHA + 2.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / runs)

@@ -1,13 +1,12 @@
 """The verbs every kind of metric has."""
 
-from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rollout.domain.evidence import Arms, ArmSums, GuardrailEvidence
-from rollout.stats.design_effect import CELLS, Clusters
+from rollout.stats.design_effect import Clusters
 from rollout.stats.margin import Margin
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
 
@@ -61,12 +60,3 @@ class Kind(Protocol):
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """The design effect of each harm bet and of each gate bet, from that of each score."""
-
-
-def dense(cells: dict[int, list[float]], width: int) -> tuple[Floats, Floats]:
-    """Counts (256,) and sums (256, width) of sparse cells [n, sums...]."""
-    rows = np.zeros((CELLS, 1 + width))
-    if cells:
-        flat = np.fromiter(chain.from_iterable(cells.values()), np.float64, len(cells) * (1 + width))
-        rows[np.fromiter(cells, np.intp, len(cells))] = flat.reshape(-1, 1 + width)
-    return rows[:, 0], rows[:, 1:]

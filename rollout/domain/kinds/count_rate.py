@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from rollout.domain.cells import Cells
 from rollout.domain.evidence import Arms, ArmSums, GuardrailEvidence
-from rollout.domain.kinds.base import Factors, Floats, dense
+from rollout.domain.kinds.base import Factors, Floats
 from rollout.domain.watch import Watch
 from rollout.stats.count_rate import (
     Exposed,
@@ -35,14 +36,18 @@ class CountRate:
 
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The exposure and events that arrived."""
-        return _sums({cell: [float(v[0]), float(v[1])] for cell, v in increment.cells.items()})
+        return _sums(Cells.of(increment.cells, whole=False))
 
     def mature(self, mine: GuardrailEvidence, minute: SlotIncrement) -> ArmSums:
         """Exposure = what was observed, or the minute's exposures for behaviour."""
         metric = minute.metrics.get(self.watch.metric, MetricIncrement())
         if self.watch.denominator != "exposure":
             return self.fold(mine, metric)
-        return _sums({cell: [n, float(metric.cells.get(cell, (0, 0))[1])] for cell, n in minute.exposures.items()})
+        return _sums(
+            Cells.of(
+                {cell: (n, metric.cells.get(cell, (0, 0))[1]) for cell, n in minute.exposures.items()}, whole=False
+            )
+        )
 
     def amount(self, arm: ArmSums) -> float:
         """Exposure."""
@@ -70,12 +75,11 @@ class CountRate:
 
     def clusters(self, arm: ArmSums) -> Clusters:
         """One score: events around their rate."""
-        counts, sums = dense(arm.cells, 1)
-        return rate_clusters(counts, sums[:, 0])
+        return rate_clusters(arm.cells.row(0), arm.cells.row(1))
 
     def effective(self, arm: ArmSums) -> float:
         """Of the events."""
-        return support([v[1] for v in arm.cells.values()])
+        return support(arm.cells.row(1))
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """The same for all bets."""
@@ -93,5 +97,5 @@ def _exposed(arm: ArmSums) -> Exposed:
     return Exposed(float(arm.totals[0]), float(arm.totals[1]))
 
 
-def _sums(cells: dict[int, list[float]]) -> ArmSums:
-    return ArmSums(cells=cells, totals=[sum(v[0] for v in cells.values()), sum(v[1] for v in cells.values())])
+def _sums(cells: Cells) -> ArmSums:
+    return ArmSums(cells=cells, totals=[cells.total(0), cells.total(1)])

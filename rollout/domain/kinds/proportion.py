@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from rollout.domain.cells import NO_CELLS, Cells
 from rollout.domain.evidence import Arms, ArmSums, GuardrailEvidence
-from rollout.domain.kinds.base import Factors, Floats, dense
+from rollout.domain.kinds.base import Factors, Floats
 from rollout.domain.watch import Watch
 from rollout.stats.design_effect import Clusters, clusters, support
 from rollout.stats.margin import Margin
@@ -32,18 +33,18 @@ class Proportion:
 
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The outcomes that arrived."""
-        return _sums({cell: [int(v[0]), int(v[1])] for cell, v in increment.cells.items()})
+        return _sums(Cells.of(increment.cells))
 
     def mature(self, mine: GuardrailEvidence, minute: SlotIncrement) -> ArmSums:
         """N = everything started or exposed; x never exceeds it; open attempts may count as the failure."""
         metric = minute.metrics.get(self.watch.metric, MetricIncrement())
         due = minute.exposures if self.watch.denominator == "exposure" else minute.started
-        cells: dict[int, list[float]] = {}
-        for cell, n in due.items():
-            seen, x = (int(v) for v in metric.cells.get(cell, (0, 0)))
-            open_failures = max(n - seen, 0) if self.watch.counts_timeouts else 0
-            cells[cell] = [n, min(n, x + open_failures)]
-        return _sums(cells)
+        if not due:
+            return _sums(NO_CELLS)
+        n, finished = Cells.counts(due).row(0), Cells.of(metric.cells)
+        seen, x = finished.row(0), finished.row(1)
+        open_failures = np.maximum(n - seen, 0) if self.watch.counts_timeouts else 0
+        return _sums(Cells.holding(np.vstack([n, np.minimum(n, x + open_failures)])))
 
     def amount(self, arm: ArmSums) -> float:
         """Requests."""
@@ -70,13 +71,12 @@ class Proportion:
 
     def clusters(self, arm: ArmSums) -> Clusters:
         """One score: the event."""
-        counts, sums = dense(arm.cells, 1)
-        return clusters(counts, sums, [float(sums.sum())], binary=True)
+        return clusters(arm.cells.row(0), arm.cells.row(1)[:, None], [arm.cells.total(1)], binary=True)
 
     def effective(self, arm: ArmSums) -> float:
         """Of events or of non-events, whichever rests on fewer."""
-        events = [v[1] for v in arm.cells.values()]
-        return min(support(events), support([v[0] - v[1] for v in arm.cells.values()]))
+        n, events = arm.cells.row(0), arm.cells.row(1)
+        return min(support(events), support(n - events))
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """The same for all bets."""
@@ -92,6 +92,5 @@ def _counts(arm: ArmSums) -> Counts:
     return Counts(int(arm.totals[0]), int(arm.totals[1]))
 
 
-def _sums(cells: dict[int, list[float]]) -> ArmSums:
-    totals = [sum(v[0] for v in cells.values()), sum(v[1] for v in cells.values())]
-    return ArmSums(cells=cells, totals=totals)
+def _sums(cells: Cells) -> ArmSums:
+    return ArmSums(cells=cells, totals=[cells.total(0), cells.total(1)])

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from rollout.domain.cells import NO_CELLS, Cells
 from rollout.domain.evidence import ARMS, Arms, ArmSums, GuardrailEvidence
 from rollout.domain.kinds.base import Factors, Floats
 from rollout.domain.watch import Watch
 from rollout.stats.design_effect import Clusters, no_clusters
 from rollout.stats.margin import Margin
-from rollout.stats.ratio import RatioCells
+from rollout.stats.ratio import CellSums
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
 from rollout_client.evaluation.ruleset import Arm
 
@@ -26,8 +27,8 @@ class RatioPerUnit:
 
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The sums that arrived; their squares within a cell say nothing about units."""
-        cells = {cell: [float(v[0]), float(v[1])] for cell, v in increment.cells.items()}
-        return ArmSums(cells=cells, totals=[sum(v[0] for v in cells.values()), sum(v[1] for v in cells.values())])
+        cells = Cells.of(increment.cells, whole=False)
+        return ArmSums(cells=cells, totals=[cells.total(0), cells.total(1)])
 
     def mature(self, mine: GuardrailEvidence, minute: SlotIncrement) -> ArmSums:
         """The sums that arrived in time."""
@@ -61,20 +62,17 @@ class RatioPerUnit:
         return self.harm_weights, self.harm_weights
 
 
-def stage_cells(mine: GuardrailEvidence, arm: Arm) -> RatioCells:
+def stage_cells(mine: GuardrailEvidence, arm: Arm) -> CellSums:
     """The cells of one arm over all attempts of the present stage."""
-    joined = ArmSums()
-    for arms in mine.cells.values():
-        joined.add(arms.of(arm))
-    return _pairs(joined)
+    return _pair(sum((arms.of(arm).cells for arms in mine.cells.values()), NO_CELLS))
 
 
-def attempt_cells(mine: GuardrailEvidence, attempt: str) -> tuple[RatioCells, RatioCells]:
+def attempt_cells(mine: GuardrailEvidence, attempt: str) -> tuple[CellSums, CellSums]:
     """The candidate's and the baseline's cells of one attempt."""
     arms = mine.cells.get(attempt, Arms())
-    candidate, baseline = (_pairs(arms.of(arm)) for arm in ARMS)
+    candidate, baseline = (_pair(arms.of(arm).cells) for arm in ARMS)
     return candidate, baseline
 
 
-def _pairs(arm: ArmSums) -> RatioCells:
-    return {cell: (numbers[0], numbers[1]) for cell, numbers in arm.cells.items()}
+def _pair(cells: Cells) -> CellSums:
+    return CellSums(cells.row(0).astype(np.float64), cells.row(1).astype(np.float64))

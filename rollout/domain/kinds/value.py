@@ -7,17 +7,18 @@ beyond the gate's threshold.
 """
 
 from collections.abc import Mapping
-from itertools import islice
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rollout.domain.evidence import Arms, ArmSums, Calibrated, CellCounts, GuardrailEvidence
-from rollout.domain.kinds.base import Factors, Floats, dense
+from rollout.domain.cells import NO_CELLS, Cells
+from rollout.domain.evidence import Arms, ArmSums, Calibrated, GuardrailEvidence
+from rollout.domain.kinds.base import Factors, Floats
 from rollout.domain.watch import Watch
 from rollout.stats import values
 from rollout.stats.calibration import Calibration
-from rollout.stats.design_effect import Clusters, clusters, support
+from rollout.stats.design_effect import Clusters, clusters, no_clusters, support
 from rollout.stats.histogram import Histogram
 from rollout.stats.margin import Margin
 from rollout.stats.past_values import faded, grouped
@@ -47,8 +48,7 @@ class Value:
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The values that arrived, and of those that were counted by what is frozen, the scores."""
         base = self._base
-        columns = zip(*increment.cells.values(), strict=False)  # short and long cells have the first ones in common
-        totals = [sum(column) for column in islice(columns, base)]
+        totals = [sum(numbers[index] for numbers in increment.cells.values()) for index in range(base)]
         wire = {cell: numbers[base:] for cell, numbers in increment.cells.items() if len(numbers) > base}
         cells, squares = self._scored(mine, wire)
         return ArmSums(cells=cells, squares=squares, histogram=dict(increment.histogram), totals=totals)
@@ -99,14 +99,15 @@ class Value:
 
     def clusters(self, arm: ArmSums) -> Clusters:
         """The scores of the cells."""
-        counts, sums = dense(arm.cells, self.scores)
-        return clusters(counts, sums, arm.squares or [0.0] * self.scores)
+        if not arm.cells:
+            return no_clusters(self.scores)
+        return clusters(arm.cells.row(0), arm.cells.table[1:].T, arm.squares or [0.0] * self.scores)
 
     def effective(self, arm: ArmSums) -> float:
         """Of the values beyond the gate's threshold; where it has none of a third of all, a mean needing more."""
         if self.watches_threshold:
-            return support([numbers[-1] for numbers in arm.cells.values()])
-        return support([numbers[0] for numbers in arm.cells.values()]) / 3.0
+            return support(arm.cells.row(-1))
+        return support(arm.cells.row(0)) / 3.0
 
     def tempering(self, effects: Floats) -> tuple[Floats, Floats]:
         """Each family by the effect of its own score; the log score by the larger of the value's and the body's."""
@@ -117,14 +118,15 @@ class Value:
         gates = zip(self.test.gates, self.gate_weights, strict=True)
         return harm, np.concatenate([np.full(weights.size, at_gate[gate]) for gate, weights in gates])
 
-    def _scored(self, mine: GuardrailEvidence, wire: CellCounts) -> tuple[CellCounts, list[float]]:
+    def _scored(self, mine: GuardrailEvidence, wire: Mapping[int, list[float]]) -> tuple[Cells, list[float]]:
         """[n', sum of each score] of each cell, and the sum of the squares of each score.
 
         Thresholds are nested, so who is beyond the j-th is beyond j of them, and j^2 = 1 + 3 + ... + (2j - 1).
         """
         if not wire or mine.frozen is None or mine.calibration is None:
-            return {}, []
-        rows = np.array(list(wire.values()), np.float64)
+            return NO_CELLS, []
+        width = len(next(iter(wire.values())))
+        rows = np.fromiter(chain.from_iterable(wire.values()), np.float64, width * len(wire)).reshape(-1, width)
         lead = 1 if self.test.kind == "quantile" else 3
         columns, squares = [rows[:, 0]], []
         for place in self._places(mine.calibration, mine.frozen):
@@ -136,7 +138,7 @@ class Value:
             beyond = rows[:, [lead + position for position in place]]
             columns.append(beyond.sum(axis=1))
             squares.append(float(beyond.sum(axis=0) @ (2.0 * np.arange(len(place)) + 1.0)))
-        return dict(zip(wire, np.stack(columns, axis=1).astype(np.int64).tolist(), strict=True)), squares
+        return Cells.placed(list(wire), np.stack(columns).astype(np.int64)), squares
 
     @property
     def _base(self) -> int:

@@ -117,13 +117,13 @@ def test_the_sample_ratio_within_a_slice_is_the_stages_own(
     answers = compile_flags(compiled(rollout, holdout=holdout))
     attempt = rollout.state.attempt
     assert attempt is not None
-    cells: dict[str, dict[int, int]] = {"candidate": {}, "baseline": {}}
+    cells = {"candidate": [0] * 256, "baseline": [0] * 256}
     for number in range(60_000):
         unit = f"user-{number}"
         arm = evaluate(answers, "answer", Context(unit)).arm
         if arm is not None:
-            cells[arm][cell(unit)] = cells[arm].get(cell(unit), 0) + 1
-    counts = {arm: sum(of.values()) for arm, of in cells.items()}
+            cells[arm][cell(unit)] += 1
+    counts = {arm: sum(of) for arm, of in cells.items()}
     share = attempt.percentage / 100
     assert counts["candidate"] + counts["baseline"] > 16_000
     assert srm_log_e(counts["candidate"], counts["baseline"], share) < 1.0, "no sign of a mismatch"

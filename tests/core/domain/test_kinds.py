@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout.domain.cells import NO_CELLS, Cells
 from rollout.domain.evidence import ARMS, Arms, ArmSums, Evidence, GuardrailEvidence, Increments
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
 from tests.core.domain.observed import (
@@ -106,10 +107,10 @@ def test_short_and_long_cells_merge_and_only_what_was_measured_is_in_the_cells(k
     alone = world.kind.fold(mine(evidence), world.batch(long, frozen)["at_1"]["candidate"].slots[MINUTE].metrics["m"])
     assert folded.cells == alone.cells
     assert folded.squares == alone.squares
-    assert sum(numbers[0] for numbers in folded.cells.values()) == 4
-    assert all(len(numbers) == 1 + world.kind.scores for numbers in folded.cells.values())
+    assert folded.cells.total(0) == 4
+    assert len(folded.cells.rows) == 1 + world.kind.scores
     shown = world.kind.fold(mine(evidence), world.batch(short)["at_1"]["candidate"].slots[MINUTE].metrics["m"])
-    assert (shown.cells, shown.squares) == ({}, [])
+    assert (shown.cells, shown.squares) == (NO_CELLS, [])
 
 
 @pytest.mark.parametrize("kind", ["mean", "quantile", "distribution", "tail"])
@@ -121,7 +122,7 @@ def test_scores_of_a_cell_count_the_thresholds_its_values_are_beyond(kind: str) 
     values = [0.0, 0.5, 700.0, 4096.0, 9000.0]
     batch = world.batch([Seen("candidate", 9, value) for value in values], frozen)
     folded = world.kind.fold(mine(evidence), batch["at_1"]["candidate"].slots[MINUTE].metrics["m"])
-    numbers = folded.cells[9]
+    numbers = folded.cells.table[:, 9].tolist()
     families = {"quantile": ["ladder"], "mean": ["ladder"]}.get(kind, ["body", "ladder"])
     ranks = {
         name: [len({t for t in getattr(calibration, name) if value >= t}) for value in values] for name in families
@@ -197,7 +198,7 @@ def test_counts_per_exposure_have_the_exposures_of_the_minute_as_their_exposure(
     )
     minute = SlotIncrement(exposures={1: 5, 2: 3}, metrics={"m": MetricIncrement(cells={1: [9.0, 4.0], 7: [1.0, 1.0]})})
     folded = world.kind.mature(GuardrailEvidence(), minute)
-    assert folded == ArmSums(cells={1: [5, 4.0], 2: [3, 0.0]}, totals=[8, 4.0])
+    assert folded == ArmSums(cells=Cells.of({1: (5, 4.0), 2: (3, 0.0)}, whole=False), totals=[8, 4.0])
 
 
 @pytest.mark.parametrize("kind", ["mean", "quantile", "distribution", "count_rate", "ratio"])

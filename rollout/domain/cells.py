@@ -1,0 +1,85 @@
+"""Sums by cluster cell: one arm's outcomes of one metric, in the 256 cells of a fixed hash of the unit.
+
+A table of fixed size: a row for n and one for each score, a column for each cell, whatever came and however much of it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rollout.stats.design_effect import CELLS
+
+_WHOLE, _REAL = np.int64, np.float64
+
+
+class Cells(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
+    """A table as it is stored, (1 + scores, 256), or no row where nothing was counted. Sums of two are new ones.
+
+    Counts are whole numbers in it, and stay so.
+    """
+
+    rows: list[list[int | float]] = []
+
+    @classmethod
+    def of(cls, counted: Mapping[int, Sequence[float]], *, whole: bool = True) -> "Cells":
+        """The table of counted cells, each [n, sum of each score] and all equally long; what is in no cell is 0."""
+        if not counted:
+            return NO_CELLS
+        kind, width = (_WHOLE if whole else _REAL), len(next(iter(counted.values())))
+        numbers = np.fromiter(chain.from_iterable(counted.values()), kind, width * len(counted))
+        return cls.placed(counted, numbers.reshape(-1, width).T)
+
+    @classmethod
+    def counts(cls, counted: Mapping[int, int]) -> "Cells":
+        """The table of cells in which only n was counted."""
+        if not counted:
+            return NO_CELLS
+        return cls.placed(counted, np.fromiter(counted.values(), _WHOLE, len(counted))[None, :])
+
+    @classmethod
+    def placed(cls, cells: Collection[int], columns: NDArray[Any]) -> "Cells":
+        """The table with a column for each of some cells, (1 + scores, cells), and zeros in all others."""
+        table = np.zeros((len(columns), CELLS), columns.dtype)
+        table[:, np.fromiter(cells, np.intp, len(cells))] = columns
+        return cls.holding(table)
+
+    @classmethod
+    def holding(cls, table: NDArray[Any]) -> "Cells":
+        """The numbers of a table that nobody changes any more."""
+        made = cls(table.tolist())
+        made.__dict__["table"] = table
+        return made
+
+    @cached_property
+    def table(self) -> NDArray[Any]:
+        """The rows as an array, not to be changed."""
+        return np.array(self.rows).reshape(-1, CELLS)
+
+    def __add__(self, other: "Cells") -> "Cells":
+        """Cell by cell; what was counted by fewer scores has 0 of the others."""
+        if not self or not other:
+            return self or other
+        fewer, more = sorted((self.table, other.table), key=len)
+        if len(fewer) == len(more):
+            return Cells.holding(fewer + more)
+        return Cells.holding(np.vstack([fewer + more[: len(fewer)], more[len(fewer) :]]))
+
+    def __bool__(self) -> bool:
+        """Whether anything was counted."""
+        return bool(self.rows)
+
+    def row(self, index: int) -> NDArray[Any]:
+        """N (row 0) or the sum of a score (-1: the last) in each cell, (256,); zeros where nothing was counted."""
+        return np.asarray(self.table[index]) if self else np.zeros(CELLS, _WHOLE)
+
+    def total(self, index: int) -> float:
+        """The same over all cells."""
+        return float(self.row(index).sum())
+
+
+NO_CELLS = Cells()
