@@ -1,6 +1,8 @@
 """How old the engine's last complete protect pass is, by the database's own clock: what leases are made of."""
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, case, cast, func, select
+from time import time_ns
+
+from sqlalchemy import BigInteger, ColumnElement, case, cast, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rollout.db.session import Session
@@ -11,6 +13,8 @@ _ONLY = 1
 
 async def moment_ms(session: Session) -> int:
     """This moment by the database's clock, in milliseconds since 1970."""
+    if _is_sqlite(session):
+        return _own_ms()
     return (await session.execute(select(_now_ms(session)))).scalar_one()
 
 
@@ -37,7 +41,12 @@ def _is_sqlite(session: Session) -> bool:
     return session.get_bind().dialect.name == "sqlite"
 
 
+def _own_ms() -> int:
+    """The clock of this machine, which is SQLite's."""
+    return time_ns() // 1_000_000
+
+
 def _now_ms(session: Session) -> ColumnElement[int]:
     if _is_sqlite(session):
-        return cast((func.julianday("now") - 2440587.5) * 86_400_000, Integer)
+        return literal(_own_ms(), BigInteger)
     return cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)

@@ -1,4 +1,4 @@
-"""What the looks of one transaction leave behind, written together: as many statements for eight as for one."""
+"""What the looks of one transaction leave behind, written together: as many statements for sixteen as for one."""
 
 from typing import Any
 

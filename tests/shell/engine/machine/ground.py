@@ -49,9 +49,13 @@ class Clock:
         self.now += timedelta(seconds=seconds)
         self.monotonic += max(seconds, 0.0)
 
-    def milliseconds(self, _: Session) -> ColumnElement[int]:
-        """The database's clock, in the place of `heartbeat._now_ms`."""
-        return literal(round(self.now.timestamp() * 1000), BigInteger)
+    def milliseconds(self) -> int:
+        """SQLite's clock, in the place of `heartbeat._own_ms`."""
+        return round(self.now.timestamp() * 1000)
+
+    def now_ms(self, _: Session) -> ColumnElement[int]:
+        """The clock of either database, in the place of `heartbeat._now_ms`."""
+        return literal(self.milliseconds(), BigInteger)
 
 
 class Faults:

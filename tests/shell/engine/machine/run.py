@@ -48,7 +48,8 @@ def machine_on(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[type[Ma
             raise RuntimeError("this look fails")
         return await real(*args)  # type: ignore[arg-type]  # whatever a look is called with
 
-    patch.setattr(heartbeat, "_now_ms", ground.clock.milliseconds)
+    patch.setattr(heartbeat, "_own_ms", ground.clock.milliseconds)
+    patch.setattr(heartbeat, "_now_ms", ground.clock.now_ms)
     patch.setattr(hub, "monotonic", lambda: ground.clock.monotonic)
     patch.setattr(watchman, "look", look)
     patch.setattr(Machine, "ground", ground, raising=False)
