@@ -12,6 +12,7 @@ from rollout.api.problems import REFUSALS
 from rollout.api.service import Service
 from rollout.db import documents, environments
 from rollout.db import overrides as stored
+from rollout.domain.document import Why
 from rollout.domain.flag import Flag
 from rollout.domain.override import Override, OverrideRequest
 from rollout.engine import overrides
@@ -79,7 +80,7 @@ async def delete_override(
     place: NamedDependency[Place],
     service: NamedDependency[Service],
     caller: NamedDependency[Caller],
-    reason: FromQuery[str] = "",
+    reason: FromQuery[Why] = "",
 ) -> Override:
     """End an override now; answers with what it was."""
     return await overrides.end(service.control, place, caller.name, reason)

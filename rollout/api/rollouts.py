@@ -28,7 +28,8 @@ from rollout.domain.estimates import Audience, Estimates, estimates_of
 from rollout.domain.flag import FlagState
 from rollout.domain.judge import harm_level
 from rollout.domain.metric import Metric
-from rollout.domain.plan import RolloutDocument
+from rollout.domain.missing import Pending, pending
+from rollout.domain.plan import Budget, RolloutDocument
 from rollout.domain.rollout import ALLOWED, ENDED, State, Status
 from rollout.domain.status import Around, RolloutStatus, status_of
 from rollout.domain.transition import Change
@@ -76,7 +77,10 @@ class Revision(Document, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout in a list; `percentage` of the stage's population has the candidate now."""
+    """A rollout in a list; `percentage` of the stage's population has the candidate now.
+
+    `breach` names the guardrail whose breach took its exposure away, or paused it.
+    """
 
     id: str
     flag: str
@@ -90,6 +94,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     created_at: datetime
     ended_at: datetime | None
+    breach: str | None
     content_hash: str
 
 
@@ -106,7 +111,8 @@ class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
 
     `overrides`: units that a person gave a variant of the flag here; neither the rollout nor its end moves them.
     `last_change` is the newest transition. `estimates` are for people: sizes of effects with their intervals, in the
-    order of the readings. `concurrent` are the exposed rollouts of the environment that this one may meet.
+    order of the readings. `concurrent` are the exposed rollouts of the environment that this one may meet. `pending` is
+    what the plan does, and when, about evidence that is missing now; `budgets` are those of the readings with spending.
     """
 
     users_exposed: int
@@ -115,6 +121,8 @@ class StatusAnswer(RolloutStatus, frozen=True, kw_only=True):
     overrides: int
     estimates: tuple[Estimates, ...]
     concurrent: tuple[Concurrent, ...]
+    pending: tuple[Pending, ...]
+    budgets: dict[str, Budget]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +216,7 @@ async def get_status(
     around = Around(killed=killed, now=now, holdout=holdout)
     status = status_of(identity, row.document, row.state, latest, around)
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
-    estimates = await asyncio.to_thread(_estimates, row, users)
+    estimates, watched = await asyncio.to_thread(_estimates, row, users), watches(row.document, row.metrics)
     return StatusAnswer(
         **fields,
         users_exposed=users,
@@ -217,6 +225,8 @@ async def get_status(
         overrides=given,
         estimates=estimates,
         concurrent=met,
+        pending=tuple(pending(row.document, row.state, latest[0], watched, now)) if latest is not None else (),
+        budgets={watch.metric: watch.budget for watch in watched if watch.budget is not None},
     )
 
 
@@ -305,6 +315,7 @@ def _summary(row: RolloutRow, flag: FlagState, now: datetime) -> Summary:
         author=row.author,
         created_at=row.created_at,
         ended_at=row.ended_at,
+        breach=row.state.breach.metric if row.state.breach is not None else None,
         content_hash=row.content_hash,
     )
 

@@ -53,14 +53,17 @@ async def count(session: Session, flag: str, environment: str, now: datetime) ->
     return (await session.execute(select(func.count()).where(*mine))).scalar_one()
 
 
-async def expired(session: Session, now: datetime) -> Sequence[Override]:
-    """Locked, the overrides of one environment whose end has come, passing over those that another process holds."""
-    due = select(OverrideRow).where(OverrideRow.expires_at <= now).with_for_update(skip_locked=True)
-    first = (await session.execute(due.order_by(OverrideRow.expires_at, OverrideRow.id).limit(1))).scalar_one_or_none()
-    if first is None:
-        return []
-    same = due.where(OverrideRow.environment == first.environment).order_by(OverrideRow.id).limit(_AT_ONCE)
-    return [_override(row) for row in (await session.execute(same)).scalars()]
+async def environment_of_expired(session: Session, now: datetime) -> str | None:
+    """Where the override ended that has been over for longest; None when none is over."""
+    over = select(OverrideRow.environment).where(OverrideRow.expires_at <= now)
+    return (await session.execute(over.order_by(OverrideRow.expires_at, OverrideRow.id).limit(1))).scalar_one_or_none()
+
+
+async def expired(session: Session, environment: str, now: datetime) -> Sequence[Override]:
+    """The overrides of an environment whose end has come, locked."""
+    over = select(OverrideRow).where(OverrideRow.environment == environment, OverrideRow.expires_at <= now)
+    found = await session.execute(over.order_by(OverrideRow.id).limit(_AT_ONCE).with_for_update())
+    return [_override(row) for row in found.scalars()]
 
 
 def _override(row: OverrideRow) -> Override:

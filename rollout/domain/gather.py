@@ -42,13 +42,22 @@ WEALTH_DECIMALS = 7
 
 
 class Round:
-    """One tick: who is watched, which attempts of the epoch exist, which one is open, and the moment."""
+    """One tick: who is watched, which attempts of the epoch exist, which one is open, and the moment.
+
+    `former`: attempts of earlier epochs, of which nothing but their spending still counts.
+    """
 
     def __init__(
-        self, watches: Sequence[Watch], attempts: Sequence[Attempt], margins: Mapping[str, Margin], now: datetime
+        self,
+        watches: Sequence[Watch],
+        attempts: Sequence[Attempt],
+        margins: Mapping[str, Margin],
+        now: datetime,
+        former: Sequence[Attempt] = (),
     ) -> None:
         self.watches = watches
         self.attempts = {attempt.id: attempt for attempt in attempts}
+        self.spending = {attempt.id: attempt for attempt in (*former, *attempts)}
         self.current = attempts[-1]
         self.margins = margins
         self.now, self.at = now, now.timestamp()
@@ -57,7 +66,8 @@ class Round:
 def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
     """Take the increments of one tick into the evidence, which is consumed and returned.
 
-    Increments of attempts outside the epoch are ignored (ingestion keeps them apart as orphans).
+    Increments of attempts outside the epoch say nothing any more but what was spent (ingestion keeps later ones apart
+    as orphans).
     """
     if evidence.epoch != tick.current.epoch:
         evidence = _next_epoch(evidence, tick.current.epoch)
@@ -78,7 +88,7 @@ def gather(evidence: Evidence, increments: Increments, tick: Round) -> Evidence:
     for watch in tick.watches:
         mine, kind = evidence.metrics.setdefault(watch.metric, GuardrailEvidence()), kind_of(watch)
         _open_attempt(mine, kind, tick)
-        count_spending(evidence, watch, increments, tick.attempts, tick.now)
+        count_spending(evidence, watch, increments, tick.spending, tick.now)
         guess_minutes(evidence, mine, watch)
         if watch.maturity > 0:
             fresh = _due_minutes(evidence, mine, watch, tick)

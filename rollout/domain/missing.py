@@ -4,15 +4,18 @@ Patience is of one sort: a metric that nobody met all night and that is not obse
 patience of `no_data` before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, get_args
+
+import msgspec
 
 from rollout.domain.decision import Decision, Reason, Situation
 from rollout.domain.document import duration
 from rollout.domain.judge import Judgement, Reading, SourceFailure, Verdict
-from rollout.domain.plan import MissingVerdict, PlanBody, lease_seconds
-from rollout.domain.rollout import Absence, State
+from rollout.domain.plan import MissingVerdict, OnMissing, PlanBody, lease_seconds
+from rollout.domain.rollout import EXPOSED, Absence, State
+from rollout.domain.watch import Watch
 
 VERDICTS: frozenset[str] = frozenset(get_args(MissingVerdict))
 BLIND: Mapping[Verdict, str] = {
@@ -41,29 +44,52 @@ def missing_now(judgement: Judgement, state: State, now: datetime) -> dict[str, 
     return found
 
 
-def on_missing(situation: Situation) -> Decision | None:
-    """The policy of a guardrail whose evidence has been missing for longer than its patience.
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """What the plan does at a moment about evidence that has been missing `since`, unless it comes before."""
+
+    metric: str
+    verdict: Verdict
+    then: OnMissing
+    since: datetime
+    at: datetime
+
+
+def pending(
+    plan: PlanBody, state: State, judgement: Judgement, watches: Sequence[Watch], now: datetime
+) -> Iterator[Pending]:
+    """What the policies of guardrails whose evidence is missing come to, those included whose moment has passed.
 
     While nobody is exposed there is nothing to take away, and no wonder that nothing comes: a kill must not end a
     rollout by the quiet that it makes. A source that fails goes on failing while the exposure has lapsed for it.
     """
-    if situation.state.withheld:
-        return None
-    readings = {reading.metric: reading for reading in situation.judgement.readings}
-    for watch in situation.watches:
-        reading, absence = readings[watch.metric], situation.state.missing.get(watch.metric)
+    if state.withheld or state.status not in EXPOSED:
+        return
+    readings, waived = {reading.metric: reading for reading in judgement.readings}, state.waived(now)
+    for watch in watches:
+        reading, absence = readings.get(watch.metric), state.missing.get(watch.metric)
+        if reading is None or absence is None or watch.role != "guardrail" or watch.metric in waived:
+            continue
         policy = watch.policy(reading.verdict)
-        if watch.role != "guardrail" or policy is None or policy.then == "hold" or watch.metric in situation.waived:
+        if policy is None or policy.then == "hold" or (policy.then == "pause" and state.status == "paused"):
             continue
-        if situation.state.blind and reading.verdict != "error":
+        if absence.sort != _sort(reading.verdict) or (state.blind and reading.verdict != "error"):
             continue
-        patience = patience_of(situation.plan) if policy.after is None else timedelta(seconds=policy.after)
-        if absence is None or absence.sort != _sort(reading.verdict) or situation.now - absence.since < patience:
+        patience = patience_of(plan) if policy.after is None else timedelta(seconds=policy.after)
+        yield Pending(
+            metric=watch.metric, verdict=reading.verdict, then=policy.then, since=absence.since,
+            at=absence.since + patience,
+        )  # fmt: skip
+
+
+def on_missing(situation: Situation) -> Decision | None:
+    """The policy of the first guardrail whose evidence has been missing for longer than its patience."""
+    plan, state, judgement, now = situation.plan, situation.state, situation.judgement, situation.now
+    for each in pending(plan, state, judgement, situation.watches, now):
+        if now < each.at or each.then == "hold":
             continue
-        if policy.then == "pause" and situation.state.status == "paused":
-            continue
-        reason = Reason("missing", f"{_said(reading, patience)}; the plan says {policy.then}", watch.metric)
-        return Decision(kind=policy.then, reasons=(reason,))
+        reading = next(reading for reading in judgement.readings if reading.metric == each.metric)
+        said = f"{_said(reading, each.at - each.since)}; the plan says {each.then}"
+        return Decision(kind=each.then, reasons=(Reason("missing", said, each.metric),))
     return None
 
 

@@ -7,6 +7,9 @@ from rollout.domain.missing import on_missing
 from rollout.domain.rollout import EXPOSED, stage_name
 from rollout.domain.watch import Watch
 
+KILLED = "the flag was killed; once it is restored, resume the rollout"
+"""True before the restore and after it, for a person reads it at either time."""
+
 
 def protect(situation: Situation) -> Decision | None:
     """First match wins: killed flag, next step back, breach, spent budget, evidence missing by policy; else None."""
@@ -14,7 +17,7 @@ def protect(situation: Situation) -> Decision | None:
     if state.status not in EXPOSED:
         return None
     if situation.killed and not state.withheld:
-        return Decision(kind="pause", reasons=(Reason("killed", "the flag was killed; restore it, then resume"),))
+        return Decision(kind="pause", reasons=(Reason("killed", KILLED),))
     if state.retreat_at is not None:
         return _step_back(situation)
     return _on_breach(situation) or _on_budget(situation) or on_missing(situation)

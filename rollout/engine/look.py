@@ -111,7 +111,8 @@ def examine(
     state = inputs.state
     attempts = [attempt for attempt in state.attempts if attempt.epoch == state.epoch]
     margins = {watch.metric: gate_margin(plan, watch, state.stage) for watch in watched}
-    evidence = gather(evidence, added, Round(watched, attempts, margins, inputs.now))
+    former = [attempt for attempt in state.attempts if attempt.epoch != state.epoch]
+    evidence = gather(evidence, added, Round(watched, attempts, margins, inputs.now, former))
     judgement = judge(
         evidence,
         Look(

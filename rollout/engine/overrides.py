@@ -98,9 +98,13 @@ async def expire(control: Control) -> int:
     while await _due(control):
         now = control.now()
         async with control.database.write() as session:
-            over = await overrides.expired(session, now)
-            if not over:  # another process is at it
+            environment = await overrides.environment_of_expired(session, now)
+            if environment is None:  # another process was at it
                 return ended
+            await environments.find(session, environment, lock=True)
+            over = await overrides.expired(session, environment, now)
+            if not over:
+                continue
             await _forget(session, over, now)
             for override in over:
                 await audit.record(session, _entry("expire", override, ACTOR, now, {"override": override.id}))
@@ -123,10 +127,14 @@ async def _forget(session: Session, over: Sequence[Override], now: datetime) -> 
 
 
 async def _known(session: Session, flag: str, environment: str) -> Flag:
+    """The flag, with its environment held: of two who give one unit a variant at once, the second replaces it.
+
+    Whoever moves overrides takes the environment first, so nobody waits for another in a circle.
+    """
     found = await documents.find(session, Flag, flag)
     if found is None:
         raise NotFound(f"there is no flag {flag!r}")
-    if await environments.find(session, environment) is None:
+    if await environments.find(session, environment, lock=True) is None:
         raise NotFound(f"there is no environment {environment!r}")
     known: Flag = found[0]
     return known

@@ -12,6 +12,7 @@ from rollout.db.session import Session
 from rollout.delivery.publish import publish
 from rollout.domain import transition
 from rollout.domain.flag import Flag, FlagState
+from rollout.domain.protect import KILLED
 from rollout.engine.control import Control, tell
 from rollout.engine.record import Cause, record
 from rollout.errors import Conflict, NotFound
@@ -75,7 +76,7 @@ async def _pause_rollout(session: Session, flag: str, environment: str, actor: s
     row = await rollouts.exposed_on(session, flag, environment, lock=True)
     if row is None or row.state.withheld:
         return
-    reason = row.state.paused_reason or "the flag was killed; restore it, then resume"
+    reason = row.state.paused_reason or KILLED
     await record(
         session,
         row,

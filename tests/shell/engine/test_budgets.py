@@ -136,3 +136,21 @@ async def test_a_new_day_is_seen_at_midnight_although_nothing_comes(sqlite_url: 
         latest = (await service.row(identifier)).latest
         assert latest is not None
         assert latest.decision.reasons[0].code != "budget"
+
+
+async def test_what_was_accepted_before_a_resume_and_not_judged_is_spent_all_the_same(sqlite_url: str) -> None:
+    async with lab(sqlite_url) as service:
+        strict = {"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_breach": "pause"}
+        identifier = await service.start(**WIDE, guardrails=[{**strict, "budget": {"per_day": 1000}}])
+        while (await service.row(identifier)).status == "running":
+            await service.send(identifier, 0.5, 0.02, n=200)
+            await service.pass_time(1)
+        attempt = (await service.row(identifier)).state.attempts[-1].id
+        await service.post({attempt: {"candidate": service.arm(1001, 1.0), "baseline": service.arm(1001, 1.0)}})
+        await service.act(identifier, "resume", "mended")
+        assert (await service.row(identifier)).state.epoch == 2, "the evidence begins afresh"
+        await service.pass_time(1)
+        row = await service.row(identifier)
+        assert row.status == "paused"
+        assert row.state.paused_reason is not None
+        assert "spent today of a budget of 1000 per day" in row.state.paused_reason

@@ -78,6 +78,16 @@ async def test_an_override_is_served_recorded_and_ended_in_one_transaction_each(
             await overrides.end(service.control, place(), "ann", "again")
 
 
+async def test_of_those_who_give_a_unit_a_variant_at_once_the_last_one_counts(database_url: str) -> None:
+    async with lab(database_url) as service:
+        given = await asyncio.gather(*(give(service, reason=f"tester {number}") for number in range(8)))
+        [kept] = await rows(service)
+        assert kept in given
+        assert served(service) == {SOMEBODY: "v8"}
+        replaced = {each.detail["instead_of"] for each in await trail(service) if "instead_of" in each.detail}
+        assert replaced == {each.id for each in given} - {kept.id}
+
+
 async def test_what_raises_exposure_needs_an_operator_and_no_kill(sqlite_url: str) -> None:
     async with lab(sqlite_url) as service:
         await service.start()

@@ -1,6 +1,8 @@
 """What people change about a rollout that runs, over HTTP: its plan, waivers, completion, schedules, sources."""
 
 import json
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,23 @@ def test_a_status_says_why_a_rollout_ended_and_who_still_has_the_candidate(site:
     said = run("status", rollout).out
     assert "last   roll back at" in said
     assert ": it burns" in said
+
+
+def test_a_status_says_when_the_plan_acts_on_evidence_that_is_missing(site: Site, run: Run) -> None:
+    guarded = {"metric": "error_rate", "max_regression": {"absolute": 0.02}, "on_missing": {
+        "no_traffic": {"then": "roll_back", "after": "2h"}, "no_data": "pause",
+    }, "budget": {"per_day": 500}}  # fmt: skip
+    rollout = started(site, guardrails=[guarded])
+    deadline = time.monotonic() + 5
+    while not (status := site.http.get(f"/api/v1/rollouts/{rollout}/status").json())["pending"]:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.05)
+    [pending] = status["pending"]
+    assert (pending["metric"], pending["verdict"], pending["then"]) == ("error_rate", "no_traffic", "roll_back")
+    assert datetime.fromisoformat(pending["at"]) - datetime.fromisoformat(pending["since"]) == timedelta(hours=2)
+    assert status["budgets"]["error_rate"]["per_day"] == 500
+    said = run("status", "answer").out
+    assert f"soon   roll back at {pending['at']}, unless evidence of error_rate comes (no traffic)" in said
+    assert "spent 0 of 500 today and 0 in this stage" in said
+    site.act(rollout, "waive", reason="known", metric="error_rate", expires="1h")
+    assert site.http.get(f"/api/v1/rollouts/{rollout}/status").json()["pending"] == []
