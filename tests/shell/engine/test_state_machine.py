@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.shell.engine.machine.episodes import Episodes
 from tests.shell.engine.machine.faults import found_by
-from tests.shell.engine.machine.machine import Machine
 from tests.shell.engine.machine.run import machine_on, walk
 
 IN_CI = 10_000
@@ -36,12 +36,12 @@ SHARE = {"sqlite": 0.75, "postgresql": 0.25}
 
 
 @pytest.fixture
-def machine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Machine]]:
+def machine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Episodes]]:
     with machine_on(database_url, monkeypatch) as made:
         yield made
 
 
-def test_the_control_rules_hold_whatever_happens(machine: type[Machine], database_url: str) -> None:
+def test_the_control_rules_hold_whatever_happens(machine: type[Episodes], database_url: str) -> None:
     share = SHARE["sqlite" if database_url.startswith("sqlite") else "postgresql"]
     first = 0 if STEPS == IN_CI else secrets.randbelow(2**32)
     walk(machine, round(STEPS * share), first, shrink=SHRINK)

@@ -183,7 +183,7 @@ def step_back_goes_up(patch: Patch) -> None:
 @fault
 def regains_while_blind(patch: Patch) -> None:
     """The exposure comes back although its source fails still."""
-    patch.setattr(look, "_still_blind", lambda *_: False)
+    patch.setattr(look, "still_blind", lambda *_: False)
 
 
 @fault

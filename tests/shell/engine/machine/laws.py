@@ -68,8 +68,8 @@ def _follows(story: Story, step: Step, context: Context) -> None:
     before = (change["from_status"], change["from_stage"], change["from_percentage"])
     assert before == (story.status, story.stage, story.percentage), f"not where the one before ended: {change}"
     assert change["to_stage"] - change["from_stage"] <= 1 or change["step"] == "start", f"a stage is skipped: {change}"
-    if change["to_stage"] < change["from_stage"]:
-        assert change["step"] == "step_back", f"back without a retreat: {change}"
+    steps_back = change["to_stage"] == change["from_stage"] - 1
+    assert steps_back == (change["step"] == "step_back"), f"back and no retreat, or a retreat that is none: {change}"
     if change["step"] == "start" and change["to_stage"] > 0:
         lately = context.proven_at is not None and story.plan.fast_track is not None
         assert lately, f"a fast track without a proof: {change}"
@@ -253,8 +253,9 @@ def match_served(story: Story, step: Step, rulesets: Any) -> None:
 
 
 def agree(story: Story, record: Record) -> None:
-    """The state is what its transitions tell."""
+    """The state is what its transitions tell: as many as it has changed."""
     state = record.state
+    assert record.revision == story.seq + 1, f"revision {record.revision} after {story.seq} transitions"
     assert (record.status, state["status"], state["stage"]) == (story.status, story.status, story.stage)
     served = record.status in EXPOSED and not state["blind"] and not state["withheld"]
     level = 100.0 if record.status == "completed" else story.level(max(story.stage, 0)) if served else 0.0

@@ -19,8 +19,8 @@ from rollout.db import heartbeat
 from rollout.delivery import hub
 from rollout.engine import watchman
 from tests.shell.engine.machine.documents import ENVIRONMENTS, SEEDS
+from tests.shell.engine.machine.episodes import Episodes
 from tests.shell.engine.machine.ground import Ground, PostgresStore, SqliteStore
-from tests.shell.engine.machine.machine import Machine
 
 STEPS_PER_EXAMPLE = 100
 EXAMPLES_AT_ONCE = 10
@@ -37,10 +37,10 @@ def store_of(url: str) -> SqliteStore | PostgresStore:
 
 
 @contextmanager
-def machine_on(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[type[Machine]]:
+def machine_on(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[type[Episodes]]:
     """The machine on a database that is laid out once; `patch` is undone by whoever gave it."""
     ground = Ground(database_url, store_of(database_url))
-    real, failing = watchman.look, Machine.looks_fail
+    real, failing = watchman.look, Episodes.looks_fail
 
     async def look(*args: object) -> object:
         if failing[0] > 0:
@@ -52,23 +52,23 @@ def machine_on(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[type[Ma
     patch.setattr(heartbeat, "_now_ms", ground.clock.now_ms)
     patch.setattr(hub, "monotonic", lambda: ground.clock.monotonic)
     patch.setattr(watchman, "look", look)
-    patch.setattr(Machine, "ground", ground, raising=False)
-    patch.setattr(Machine, "steps_taken", 0)
-    patch.setattr(Machine, "seen", Counter())
+    patch.setattr(Episodes, "ground", ground, raising=False)
+    patch.setattr(Episodes, "steps_taken", 0)
+    patch.setattr(Episodes, "seen", Counter())
     structlog.configure(processors=[_drop])
     thresholds = gc.get_threshold()
     watchman.let_garbage_wait()
     with asyncio.Runner() as runner:
-        patch.setattr(Machine, "runner", runner, raising=False)
+        patch.setattr(Episodes, "runner", runner, raising=False)
         runner.run(ground.lay(SEEDS, ENVIRONMENTS))
-        yield Machine
+        yield Episodes
         runner.run(ground.close())
     ground.store.close()
     gc.set_threshold(*thresholds)
     structlog.reset_defaults()
 
 
-def walk(machine: type[Machine], steps: int, first: int, *, shrink: bool = False) -> None:
+def walk(machine: type[Episodes], steps: int, first: int, *, shrink: bool = False) -> None:
     """Take so many steps, in the order that the number `first` stands for; the first broken law is raised.
 
     What is found is told as it was found: to `shrink` it to fewer steps takes minutes.
