@@ -234,7 +234,7 @@ async def proofs(session: Session, flag: str, environment: str) -> list[Proof]:
     rows = (await session.execute(query.order_by(RolloutRow.ended_at))).scalars().all()
     harmed = {row.document.candidate: row.ended_at for row in rows if row.state.breach is not None}
     return [
-        Proof(rollout=row.id, candidate=row.document.candidate, ended_at=row.ended_at)
+        Proof(rollout=row.id, candidate=row.document.candidate, ended_at=row.ended_at, plan=row.document)
         for row in rows
         if row.ended_at is not None
         and is_proof(row.document, row.state)

@@ -130,9 +130,9 @@ class Rollback(Document, frozen=True, kw_only=True):
 class PlanBody(Document, frozen=True, kw_only=True):
     """What a reusable plan and a rollout share. `lease: none` never lapses.
 
-    `fast_track`: a candidate that was proven here so short a time ago, and has done no harm since, starts at the last
-    stage, or at one before it that asks for an approval. `mode: observe` records what would have been done, and moves
-    nothing.
+    `fast_track`: a candidate that was proven here so short a time ago, by gates no looser than these, and has done no
+    harm since, starts at the last stage, or at one before it that asks for an approval. `mode: observe` records what
+    would have been done, and moves nothing.
     """
 
     stages: tuple[Stage, ...] = ()

@@ -9,16 +9,20 @@ from rollout.domain.approval import approval_missing
 from rollout.domain.decision import Reason
 from rollout.domain.document import duration
 from rollout.domain.explain import span
-from rollout.domain.plan import PlanBody, RolloutDocument, is_proven
+from rollout.domain.plan import Guardrail, PlanBody, RolloutDocument, is_proven
 from rollout.domain.rollout import State
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout that completed on proof: it vouches for its candidate on the fast track of another one."""
+    """A rollout that completed on proof: it vouches for its candidate on the fast track of another one.
+
+    `plan` is what it was proven by.
+    """
 
     rollout: str
     candidate: str
     ended_at: datetime
+    plan: PlanBody
 
 
 def not_before(document: RolloutDocument, now: datetime) -> datetime | None:
@@ -43,12 +47,35 @@ def start_reasons(plan: PlanBody, state: State, now: datetime) -> tuple[Reason, 
 
 
 def fast_track(document: RolloutDocument, proofs: Sequence[Proof], now: datetime) -> Proof | None:
-    """The newest proof of this very candidate, if it is young enough for the plan's `fast_track`."""
+    """The newest proof of this very candidate that is young enough for the plan's `fast_track`, and asked as much."""
     if document.fast_track is None or len(document.stages) < 2:
         return None
     since = now - duration(document.fast_track)
     fit = [proof for proof in proofs if proof.candidate == document.candidate and proof.ended_at >= since]
+    fit = [proof for proof in fit if _asked_as_much(proof.plan, document)]
     return max(fit, key=lambda proof: proof.ended_at, default=None)
+
+
+def _asked_as_much(proven_by: PlanBody, plan: PlanBody) -> bool:
+    """Whether one plan's gates asked all that another one's ask: the same numbers, no more regression, no more risk."""
+    if proven_by.analysis.alpha_advance > plan.analysis.alpha_advance:
+        return False
+    asked = {each.metric: each for each in proven_by.guardrails if each.on_breach != "warn"}
+    return all(
+        each.metric in asked and _is_as_strict(asked[each.metric], each)
+        for each in plan.guardrails
+        if each.on_breach != "warn"
+    )
+
+
+def _is_as_strict(proven: Guardrail, wanted: Guardrail) -> bool:
+    """Whether one guardrail accepts no more than another; a share of the baseline and a difference do not compare."""
+    if (proven.focus, proven.direction) != (wanted.focus, wanted.direction):
+        return False
+    was, now = proven.max_regression, wanted.max_regression
+    if was.relative is not None and now.relative is not None:
+        return was.relative <= now.relative
+    return was.absolute is not None and now.absolute is not None and was.absolute <= now.absolute
 
 
 def fast_stage(document: RolloutDocument) -> int:
