@@ -16,6 +16,8 @@ from rollout.domain.flag import Flag
 
 LONGEST = timedelta(days=90)
 LONGEST_UNIT = 500
+MOST = 1000
+"""Overrides of an environment: each is in the ruleset of every client."""
 
 
 class OverrideRequest(Document, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from rollout.db.audit import Entry
 from rollout.db.session import Session
 from rollout.delivery.publish import publish
 from rollout.domain.flag import Flag
-from rollout.domain.override import Override, OverrideRequest, end_of, override_problems, raises_exposure
+from rollout.domain.override import MOST, Override, OverrideRequest, end_of, override_problems, raises_exposure
 from rollout.engine.control import Control, tell
 from rollout.engine.rights import Actor
 from rollout.errors import Conflict, Forbidden, Invalid, NotFound
@@ -42,7 +42,7 @@ async def give(control: Control, place: Place, wanted: OverrideRequest, actor: A
         NotFound: no such flag or environment.
         Invalid: the flag has no such variant, there is no reason, or no end within 90 days.
         Forbidden: it raises exposure, and the actor may not.
-        Conflict: it raises exposure, and the flag is killed.
+        Conflict: it raises exposure, and the flag is killed; or the environment has too many.
     """
     now = control.now()
     async with control.database.write() as session:
@@ -54,6 +54,11 @@ async def give(control: Control, place: Place, wanted: OverrideRequest, actor: A
         before = await overrides.find(session, place.flag, place.environment, place.unit)
         if before is not None:
             await overrides.remove(session, [before])
+        elif await overrides.in_environment(session, place.environment) >= MOST:
+            raise Conflict(
+                f"{place.environment} has {MOST} overrides, and every client holds them all; end some, or name the "
+                "units in a cohort"
+            )
         override = Override(
             id=control.new_id("ov"), flag=place.flag, environment=place.environment, unit=place.unit,
             variant=wanted.variant, reason=wanted.reason, actor=actor.name, created_at=now,

@@ -88,6 +88,21 @@ async def test_of_those_who_give_a_unit_a_variant_at_once_the_last_one_counts(da
         assert replaced == {each.id for each in given} - {kept.id}
 
 
+async def test_an_environment_has_a_limit_and_what_is_there_can_still_be_replaced(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overrides, "MOST", 2)
+    async with lab(sqlite_url) as service:
+        await give(service, "u1")
+        await give(service, "u2")
+        with pytest.raises(Conflict, match="has 2 overrides"):
+            await give(service, "u3")
+        await give(service, "u2", variant="v7")
+        await overrides.end(service.control, place("u1"), "ann", "done")
+        await give(service, "u3")
+        assert served(service) == {"u2": "v7", "u3": "v8"}
+
+
 async def test_what_raises_exposure_needs_an_operator_and_no_kill(sqlite_url: str) -> None:
     async with lab(sqlite_url) as service:
         await service.start()
