@@ -1,7 +1,8 @@
-"""Sums by cluster cell as tables of 256 columns, where they were one object for each cell in use."""
+"""Sums by cluster cell as tables, a list for each row, where they were a list for each cell in use."""
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,15 +51,15 @@ def _places(evidence: Holder) -> Iterator[tuple[Holder, str, bool]]:
 
 
 def _table(cells: dict[str, Any], counts_only: bool) -> dict[str, Any]:
+    """The cells in use in order, unless it is all of them, and the rows."""
     numbers = {int(cell): [found] if counts_only else found for cell, found in cells.items()}
-    rows: list[list[float]] = [[0] * CELLS for _ in range(max(map(len, numbers.values()), default=0))]
-    for cell, found in numbers.items():
-        for row, number in zip(rows, found, strict=False):  # a short one has zeros for the rest
-            row[cell] = number
-    return {"rows": rows} if rows else {}
+    at = sorted(cell for cell, found in numbers.items() if any(found))
+    rows = list(zip_longest(*(numbers[cell] for cell in at), fillvalue=0))  # a short one has zeros for the rest
+    whole = not at or len(at) == CELLS
+    return {**({} if whole else {"at": at}), **({"rows": rows} if rows else {})}
 
 
 def _objects(table: dict[str, Any], counts_only: bool) -> dict[str, Any]:
-    columns = enumerate(zip(*table.get("rows", ()), strict=True))
-    used = {str(cell): list(column) for cell, column in columns if any(column)}
+    columns = zip(*table.get("rows", ()), strict=True)
+    used = {str(cell): list(column) for cell, column in zip(table.get("at") or range(CELLS), columns, strict=False)}
     return {cell: column[0] for cell, column in used.items()} if counts_only else used

@@ -1,6 +1,6 @@
 """Sums by cluster cell: one arm's outcomes of one metric, in the 256 cells of a fixed hash of the unit.
 
-A table of fixed size: a row for n and one for each score, a column for each cell, whatever came and however much of it.
+A table: a row for n and one for each score, a column for each cell. Its size does not grow with what comes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,11 +18,12 @@ _WHOLE, _REAL = np.int64, np.float64
 
 
 class Cells(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
-    """A table as it is stored, (1 + scores, 256), or no row where nothing was counted. Sums of two are new ones.
+    """A table as it is stored: the cells in use in order (`at`, empty where all 256 are), and their part of each row.
 
-    Counts are whole numbers in it, and stay so.
+    There is no row where nothing was counted. Counts are whole numbers and stay so. Sums of two tables are new ones.
     """
 
+    at: list[int] = []
     rows: list[list[int | float]] = []
 
     @classmethod
@@ -51,14 +52,23 @@ class Cells(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     @classmethod
     def holding(cls, table: NDArray[Any]) -> "Cells":
         """The numbers of a table that nobody changes any more."""
-        made = cls(table.tolist())
+        at = np.flatnonzero(table.any(axis=0))
+        if not at.size:
+            return NO_CELLS
+        whole = at.size == CELLS
+        made = cls(at=[] if whole else at.tolist(), rows=(table if whole else table[:, at]).tolist())
         made.__dict__["table"] = table
         return made
 
     @cached_property
     def table(self) -> NDArray[Any]:
-        """The rows as an array, not to be changed."""
-        return np.array(self.rows).reshape(-1, CELLS)
+        """All of it, (1 + scores, 256), not to be changed."""
+        rows = np.array(self.rows)
+        if not self.at:
+            return rows.reshape(-1, CELLS)
+        table = np.zeros((len(rows), CELLS), rows.dtype)
+        table[:, self.at] = rows
+        return table
 
     def __add__(self, other: "Cells") -> "Cells":
         """Cell by cell; what was counted by fewer scores has 0 of the others."""

@@ -30,11 +30,18 @@ def test_a_shorter_table_has_none_of_the_other_scores() -> None:
 
 
 def test_nothing_counted_is_no_table_and_reads_as_zeros() -> None:
-    assert Cells.of({}) is Cells.counts({}) is NO_CELLS
+    assert Cells.of({}) is Cells.counts({}) is Cells.of({3: [0, 0]}) is NO_CELLS
     assert not NO_CELLS
     assert NO_CELLS + NO_CELLS == NO_CELLS
     assert NO_CELLS + Cells.of(COUNTED) == Cells.of(COUNTED) + NO_CELLS == Cells.of(COUNTED)
     assert (NO_CELLS.row(-1).tolist(), NO_CELLS.total(0)) == ([0] * 256, 0.0)
+
+
+def test_only_cells_in_use_are_stored_and_none_of_them_is_named_when_all_are() -> None:
+    assert msgspec.json.encode(Cells.of(COUNTED)) == b'{"at":[3,255],"rows":[[10,4],[2,1]]}'
+    whole = Cells.counts(dict.fromkeys(range(256), 1))
+    assert msgspec.json.encode(whole) == b'{"rows":[[' + b"1," * 255 + b"1]]}"
+    assert msgspec.json.encode(Cells.of({255: [4, 1], 8: [0, 0], 3: [10, 2]})) == msgspec.json.encode(Cells.of(COUNTED))
 
 
 @pytest.mark.parametrize("cells", [Cells.of(COUNTED), Cells.counts({0: 7}), Cells.of({9: [1.5, 2]}, whole=False)])
