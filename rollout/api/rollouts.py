@@ -33,7 +33,7 @@ from rollout.domain.plan import Budget, RolloutDocument
 from rollout.domain.rollout import ALLOWED, ENDED, State, Status
 from rollout.domain.status import Around, RolloutStatus, status_of
 from rollout.domain.transition import Change
-from rollout.domain.watch import watches
+from rollout.domain.watch import Watch, watches
 from rollout.engine import commands, drafting, neighbours
 from rollout.engine.commands import units_exposed
 from rollout.engine.replay import Replayed, replay
@@ -79,7 +79,7 @@ class Revision(Document, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout in a list; `percentage` of the stage's population has the candidate now.
 
-    `breach` names the guardrail whose breach took its exposure away, or paused it.
+    `breach` names the guardrail whose breach is latched: it was acted on, and only a person goes on from there.
     """
 
     id: str
@@ -225,7 +225,7 @@ async def get_status(
         overrides=given,
         estimates=estimates,
         concurrent=met,
-        pending=tuple(pending(row.document, row.state, latest[0], watched, now)) if latest is not None else (),
+        pending=_pending(row, watched, now),
         budgets={watch.metric: watch.budget for watch in watched if watch.budget is not None},
     )
 
@@ -336,6 +336,14 @@ def _estimates(row: RolloutRow, units: int) -> tuple[Estimates, ...]:
         for watch in watched
         if watch.metric in row.evidence.metrics and watch.metric in readings
     )
+
+
+def _pending(row: RolloutRow, watched: Sequence[Watch], now: datetime) -> tuple[Pending, ...]:
+    """What is still to come; of what is only observed, the moment passes and the status says what would have been."""
+    if row.latest is None:
+        return ()
+    found = pending(row.document, row.state, row.latest.judgement, watched, now)
+    return tuple(each for each in found if now < each.at)
 
 
 async def _record(session: Session, row: RolloutRow, now: datetime) -> RolloutRecord:

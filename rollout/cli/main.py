@@ -116,6 +116,11 @@ def replay(rollout: Name, environment: Somewhere = None) -> None:
             typer.echo(f"{made}; every one came out as it was recorded")
         else:
             typer.echo(f"{made}; these came out otherwise: {each['differing']}", err=True)
+            if each["foreign"]:
+                typer.echo(
+                    f"{name}: another version of the service made {len(each['foreign'])} of all looks; those may",
+                    err=True,
+                )
             if each["misquoted"]:
                 typer.echo(f"{name}: these transitions say what no look said: {each['misquoted']}", err=True)
     if not all(each["exact"] for each in found.values()):

@@ -15,7 +15,7 @@ def text(status: dict[str, Any]) -> str:
 def summary(rollout: dict[str, Any]) -> str:
     """One rollout in a line of a list."""
     what = f"{rollout['flag']} {rollout['baseline']} -> {rollout['candidate']} in {rollout['environment']}"
-    breach = f"  breach of {rollout['breach']}" if rollout["breach"] else ""
+    breach = f"  breach of {rollout['breach']}" if rollout.get("breach") else ""
     return f"{rollout['id']}  {_words(rollout['status']):<11} {rollout['percentage']:>5g} %  {what}{breach}"
 
 
@@ -73,7 +73,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     for reading in status["readings"]:
         yield f"  {reading['role']:<9} {reading['metric']}: {reading['verdict']}; {_arms(reading)}"
         if reading["spending"] is not None:
-            yield f"            {_spent(reading['spending'], status['budgets'].get(reading['metric'], {}))}"
+            yield f"            {_spent(reading['spending'], status.get('budgets', {}).get(reading['metric'], {}))}"
         if reading["metric"] in estimates:
             yield from _effect(estimates[reading["metric"]], reading)
     if status.get("overrides"):
@@ -92,7 +92,7 @@ def _doubts(status: dict[str, Any]) -> Iterator[tuple[bool, str]]:
 def _soon(status: dict[str, Any]) -> Iterator[str]:
     """What the plan does about evidence that is missing, and when; nothing does so of what is only observed."""
     would = "would " if status["mode"] == "observe" else ""
-    for each in status["pending"]:
+    for each in status.get("pending", ()):
         what, said = _words(each["then"]), _words(each["verdict"])
         yield f"  soon   {would}{what} at {each['at']}, unless evidence of {each['metric']} comes ({said})"
 
@@ -101,7 +101,8 @@ def _spent(spent: dict[str, Any], budget: dict[str, Any]) -> str:
     """What was spent, each with its limit if it has one."""
     limits = ("per_day", "per_stage")
     of = [f" of {budget[limit]:g}" if budget.get(limit) is not None else "" for limit in limits]
-    return f"spent {spent['day']:.6g}{of[0]} today and {spent['stage']:.6g}{of[1]} in this stage"
+    each = f"; at most {budget['per_request']:g} per request" if budget.get("per_request") is not None else ""
+    return f"spent {spent['day']:.6g}{of[0]} today and {spent['stage']:.6g}{of[1]} in this stage{each}"
 
 
 def _people(status: dict[str, Any]) -> Iterator[str]:

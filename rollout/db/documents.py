@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from rollout.db.session import Session
+from rollout.db.session import UNCHANGED, Session
 from rollout.db.tables import CohortRow, FlagRow, MetricRow
 from rollout.domain.cohort import Cohort
 from rollout.domain.document import same
@@ -19,7 +19,7 @@ _ROWS: dict[type, Any] = {Flag: FlagRow, Cohort: CohortRow, Metric: MetricRow}
 
 async def find(session: Session, kind: type, key: str, *, lock: bool = False) -> Stored | None:
     """A document and its revision by key; `lock` keeps others from changing it until the transaction ends."""
-    row = await session.get(_ROWS[kind], key, with_for_update=lock or None)
+    row = await session.get(_ROWS[kind], key, with_for_update=UNCHANGED if lock else None)
     return None if row is None else (row.document, row.revision)
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import select, update
 
-from rollout.db.session import Session
+from rollout.db.session import UNCHANGED, Session
 from rollout.db.tables import EnvironmentRow, RulesetRow
 from rollout.domain.environment import Environment
 from rollout_client.evaluation import lines
@@ -19,13 +19,13 @@ async def every(session: Session) -> dict[str, Environment]:
 
 async def find(session: Session, key: str, *, lock: bool = False) -> Environment | None:
     """One environment as it is now; `lock` keeps others from changing it or publishing until the transaction ends."""
-    row = await session.get(EnvironmentRow, key, with_for_update=lock or None, populate_existing=True)
+    row = await session.get(EnvironmentRow, key, with_for_update=UNCHANGED if lock else None, populate_existing=True)
     return row.document if row is not None else None
 
 
 async def save(session: Session, environment: Environment, now: datetime) -> bool:
     """Insert or replace; whether it is new."""
-    row = await session.get(EnvironmentRow, environment.key, with_for_update=True)
+    row = await session.get(EnvironmentRow, environment.key, with_for_update=UNCHANGED)
     if row is None:
         session.add(EnvironmentRow(key=environment.key, revision=0, edition="", document=environment, created_at=now))
     else:

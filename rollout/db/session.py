@@ -23,6 +23,8 @@ Unstorable = DataError
 """A value that no column can hold."""
 Unavailable = OperationalError
 """The database did not do it now: a lock held too long, a deadlock, a lost connection."""
+UNCHANGED: Any = {"key_share": True}
+"""A lock on a row that many others refer to: nobody changes it meanwhile, and they can still be written."""
 _PATIENCE = "-c lock_timeout=8s -c statement_timeout=30s -c idle_in_transaction_session_timeout=4s"
 """PostgreSQL ends what a stopped process left half done, well before those who wait for its locks give up: a kill or a
 roll back, by a person or by another engine, comes through within five seconds."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rollout.stats.design_effect import CELLS
 
 _WHOLE, _REAL = np.int64, np.float64
+_EXACT = 2.0**53
 
 
 class Cells(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
@@ -57,17 +58,25 @@ class Cells(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             return NO_CELLS
         whole = at.size == CELLS
         made = cls(at=[] if whole else at.tolist(), rows=(table if whole else table[:, at]).tolist())
+        table.flags.writeable = False
         made.__dict__["table"] = table
         return made
+
+    @classmethod
+    def rounded(cls, table: NDArray[Any]) -> "Cells":
+        """The numbers of a table to the nearest whole ones, stored as such where that is exact."""
+        whole = np.round(table)
+        return cls.holding(whole.astype(_WHOLE) if np.abs(whole).max(initial=0.0) < _EXACT else whole)
 
     @cached_property
     def table(self) -> NDArray[Any]:
         """All of it, (1 + scores, 256), not to be changed."""
         rows = np.array(self.rows)
-        if not self.at:
-            return rows.reshape(-1, CELLS)
+        if rows.dtype != _WHOLE:  # also of whole numbers that are too large
+            rows = rows.astype(_REAL)
         table = np.zeros((len(rows), CELLS), rows.dtype)
-        table[:, self.at] = rows
+        table[:, self.at or slice(None)] = rows
+        table.flags.writeable = False
         return table
 
     def __add__(self, other: "Cells") -> "Cells":

@@ -33,13 +33,13 @@ class ArmSums(msgspec.Struct, omit_defaults=True):
 
     def add(self, other: "ArmSums") -> None:
         """Merge by addition. Rows of numbers are replaced, never changed, so they may be shared."""
-        self.add_clusters(other)
+        self.add_cells(other)
         for bucket, count in other.histogram.items():
             self.histogram[bucket] = self.histogram.get(bucket, 0) + count
         self.totals = added(self.totals, other.totals)
 
-    def add_clusters(self, other: "ArmSums") -> None:
-        """Merge what the design effect needs, and nothing else."""
+    def add_cells(self, other: "ArmSums") -> None:
+        """Merge what the design effect needs, cells and squares, and nothing else."""
         self.cells = self.cells + other.cells
         self.squares = added(self.squares, other.squares)
 
@@ -145,7 +145,8 @@ class SampleRatio(msgspec.Struct, kw_only=True):
 
     def add(self, arm: Arm, exposures: Cells) -> None:
         """Count first exposures of an arm by cell."""
-        self.cells[arm] = self.of(arm) + exposures
+        if exposures:
+            self.cells[arm] = self.of(arm) + exposures
 
     def of(self, arm: Arm) -> Cells:
         """First exposures of an arm by cell."""

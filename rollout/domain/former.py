@@ -46,10 +46,8 @@ def _join(mine: GuardrailEvidence, arm: Arm, more: Clusters) -> None:
         return
     before = mine.past.get(arm)
     both = more if before is None else _clusters(before, more.independent.size) + more
-    rows = np.vstack([both.counts, np.round(both.residuals.T * PARTS)])
-    mine.past[arm] = ArmPast(
-        cells=Cells.holding(rows.astype(np.int64)), independent=both.independent.tolist(), part=both.part.tolist()
-    )
+    rows = np.vstack([both.counts, both.residuals.T * PARTS])
+    mine.past[arm] = ArmPast(cells=Cells.rounded(rows), independent=both.independent.tolist(), part=both.part.tolist())
 
 
 def _clusters(past: ArmPast, scores: int) -> Clusters:

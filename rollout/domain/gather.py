@@ -138,7 +138,7 @@ def _count_exposures(evidence: Evidence, placed: tuple[Attempt, Arm], seen: Slot
 def _close_former(evidence: Evidence, tick: Round) -> None:
     """Of the first exposures of a former stage, their design effect is kept, and no cells."""
     for stage, sample in evidence.samples.items():
-        if stage != tick.current.stage and sample.cells:
+        if stage != tick.current.stage and any(sample.cells.values()):
             if 0.0 < sample.share < 1.0:
                 effect = srm_design_effect(sample.of("candidate").row(0), sample.of("baseline").row(0), sample.share)
                 sample.effect = round(effect, LOG_DECIMALS)
@@ -221,7 +221,7 @@ def _take(mine: GuardrailEvidence, watch: Watch, tick: Round, fresh: tuple[str, 
     if attempt_id == tick.current.id or attempt_id in mine.cells:
         known = mine.cells.setdefault(attempt_id, Arms())
         for arm in ARMS:
-            known.of(arm).add_clusters(arms.of(arm))
+            known.of(arm).add_cells(arms.of(arm))
     else:
         enter_former(mine, kind, arms)
     batch = _carried(mine, kind, attempt_id, arms)

@@ -62,7 +62,7 @@ def pending(
     While nobody is exposed there is nothing to take away, and no wonder that nothing comes: a kill must not end a
     rollout by the quiet that it makes. A source that fails goes on failing while the exposure has lapsed for it.
     """
-    if state.withheld or state.status not in EXPOSED:
+    if state.withheld or state.retreat_at is not None or state.status not in EXPOSED:
         return
     readings, waived = {reading.metric: reading for reading in judgement.readings}, state.waived(now)
     for watch in watches:

@@ -7,6 +7,7 @@ taken to zero by the shortest path there is, and comes back with the first look 
 import asyncio
 import gc
 from datetime import datetime, timedelta
+from time import monotonic
 
 import structlog
 
@@ -29,6 +30,8 @@ _OVERDUE = timedelta(seconds=10)
 _TOGETHER = 16
 """Looks in one transaction: most of what one costs beside its judgement is the transaction's. No more than some seventy
 milliseconds of them, for people's acts and batches wait for the rows it holds."""
+_LONGEST = 0.1
+"""Seconds of looks after which a transaction ends, whatever it has claimed: those that are left are due still."""
 _CONTAINERS = 100_000
 _AT_ONCE = 500
 """Quiet rollouts passed over in one transaction."""
@@ -94,8 +97,8 @@ class Watchman:
             if not claimed:
                 return looked
             looked, alone = looked + done, alone - 1
-            if done == len(claimed) < most:  # there were no more
-                return looked
+            if done == len(claimed) < most and self._control.database.is_sqlite:
+                return looked  # there were no more; elsewhere somebody may have held some just then
 
     async def _together(self, began: datetime, passed: set[str], most: int, claimed: list[str]) -> int:
         """Claim a few, or with `most` 0 wait for one that is held, and look until something is to be done; how many.
@@ -109,11 +112,14 @@ class Watchman:
             free = claim(session, began, now, most, passed) if most else claim_held(session, began, passed)
             found, notes = await free, Notes()
             claimed += [each.row.id for each in found]
+            started = monotonic()
             for each in found:
                 before = (each.row.status, each.row.revision)
                 decision = await look(session, self._control, each, now, notes)
                 looked += 1
                 if before[0] == "scheduled" or before != (each.row.status, each.row.revision):
+                    break
+                if monotonic() - started > _LONGEST:
                     break
                 await asyncio.sleep(0)  # whoever waits for this process waits for one look at most
             await notes.write(session)

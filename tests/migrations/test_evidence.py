@@ -3,9 +3,11 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 
 import msgspec
+import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
@@ -15,10 +17,12 @@ from rollout.db.session import Database
 from rollout.domain.cells import NO_CELLS, Cells
 from rollout.domain.evidence import Evidence
 from rollout.engine.replay import replay
+from tests.core.domain.observed import KINDS, attempt, calibrated, mine, seen, watched
 from tests.shell.engine.lab import Lab
 
 ARM = {"cells": {"3": [10, 2], "255": [4, 1]}, "squares": [3.0], "totals": [14, 3]}
 LONG = {"cells": {"1": [4, 2], "2": [6, 3, 9]}, "totals": [10]}
+NOBODY: dict[str, Any] = {"candidate": {}, "baseline": {}}
 BEFORE = {
     "epoch": 1,
     "metrics": {
@@ -29,7 +33,13 @@ BEFORE = {
         }
     },
     "samples": {
-        "0": {"share": 0.1, "counts": {"candidate": 3, "baseline": 9}, "cells": {"candidate": {"8": 3}, "baseline": {}}}
+        "0": {"share": 0.1, "counts": {"candidate": 3, "baseline": 9}, "effect": 8.0, "cells": NOBODY},
+        "1": {
+            "share": 0.1,
+            "counts": {"candidate": 3, "baseline": 9},
+            "effect": 1.0,
+            "cells": {**NOBODY, "candidate": {"8": 3}},
+        },
     },
 }
 
@@ -69,11 +79,34 @@ async def test_what_an_older_version_stored_is_read_as_the_same_evidence(databas
         assert mine.cells["at_1"].baseline.cells is NO_CELLS
         assert mine.carried["at_1"].baseline.cells == Cells.of({1: [4, 2, 0], 2: [6, 3, 9]})
         assert mine.past["candidate"].cells == Cells.of({7: [5, -120]})
-        assert evidence.samples[0].of("candidate") == Cells.counts({8: 3})
-        assert not evidence.samples[0].of("baseline")
+        assert evidence.samples[1].cells == {"candidate": Cells.counts({8: 3})}
+        assert (evidence.samples[0].cells, evidence.samples[0].effect) == ({}, 8.0), "a stage that is over"
         await migrated(lab, command.downgrade, "0004")
         padded = json.loads(json.dumps(BEFORE).replace('"1": [4, 2]', '"1": [4, 2, 0]'))
         assert json.loads(await stored(lab.database)) == padded
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evidence_of_every_kind_goes_there_and_back(kind: str) -> None:
+    script = import_module("migrations.versions.0005_tables_of_cells")
+    world = watched(kind)
+    evidence = calibrated(world, kind)
+    for number in (2, 3):
+        world.attempts = (*world.attempts, attempt(f"at_{number}", stage=number - 2))
+        numbers = seen(kind, "candidate", range(16)) + seen(kind, "baseline", 3 * list(range(16)))
+        evidence = world.take(evidence, world.batch(numbers, mine(evidence).frozen), float(number))
+    evidence = msgspec.json.decode(msgspec.json.encode(evidence), type=Evidence)  # numbers as their columns have them
+    stored = json.loads(msgspec.json.encode(evidence))
+    body = json.loads(json.dumps(stored))
+    script._to_objects(body)
+    older = json.dumps(body)
+    assert '"rows"' not in older
+    assert all(set(sample["cells"]) == {"candidate", "baseline"} for sample in body["samples"].values())
+    script._to_tables(body)
+    again = msgspec.json.decode(json.dumps(body), type=Evidence)
+    assert again == evidence
+    restored = json.loads(msgspec.json.encode(again))
+    assert json.dumps(restored, sort_keys=True) == json.dumps(stored, sort_keys=True), "whole numbers stay whole"
 
 
 async def test_a_running_rollout_goes_there_and_back_and_on(database_url: str) -> None:
@@ -82,6 +115,9 @@ async def test_a_running_rollout_goes_there_and_back_and_on(database_url: str) -
         for _ in range(3):
             await lab.send(identifier, 0.02, 0.02)
             await lab.pass_time(60)
+        await lab.act(identifier, "advance", "by hand")
+        await lab.send(identifier, 0.02, 0.02)
+        await lab.pass_time(60)
         before = await stored(lab.database)
         await migrated(lab, command.downgrade, "0004")
         older = json.loads(await stored(lab.database))

@@ -27,7 +27,7 @@ class RatioPerUnit:
 
     def fold(self, mine: GuardrailEvidence, increment: MetricIncrement) -> ArmSums:
         """The sums that arrived; their squares within a cell say nothing about units."""
-        cells = Cells.of(increment.cells, whole=False)
+        cells = Cells.of({cell: numbers[:2] for cell, numbers in increment.cells.items()}, whole=False)
         return ArmSums(cells=cells, totals=[cells.total(0), cells.total(1)])
 
     def mature(self, mine: GuardrailEvidence, minute: SlotIncrement) -> ArmSums:

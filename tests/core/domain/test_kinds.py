@@ -95,6 +95,15 @@ def test_thresholds_of_what_should_be_high_go_down() -> None:
     assert len(frozen.thresholds) >= 6
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cell_keeps_what_is_judged_and_no_more_of_what_the_wire_brings(kind: str) -> None:
+    world = watched(kind)
+    evidence = calibrated(world, kind)
+    batch = world.batch(seen(kind, "candidate", range(16)), mine(evidence).frozen)
+    folded = world.kind.fold(mine(evidence), batch["at_1"]["candidate"].slots[MINUTE].metrics["m"])
+    assert len(folded.cells.rows) == (2 if kind == "ratio" else 1 + world.kind.scores)
+
+
 @pytest.mark.parametrize("kind", VALUES)
 def test_short_and_long_cells_merge_and_only_what_was_measured_is_in_the_cells(kind: str) -> None:
     world = watched(kind)

@@ -15,6 +15,7 @@ from rollout.domain.rollout import State
 from rollout.stats.design_effect import design_effects, no_clusters
 from rollout.stats.mixture import log_mixture
 from rollout.stats.ratio import merge_stages, ratio_advance_log_e, ratio_harm_log_e
+from rollout_client.evaluation.evidence import ArmIncrement, SlotIncrement
 from tests.core.domain.observed import KINDS, MINUTE, Seen, Watched, attempt, calibrated, joined, mine, watched
 from tests.core.domain.plans import at
 
@@ -63,6 +64,36 @@ def test_former_attempts_say_the_same_about_clusters_as_all_their_cells_would(ki
     expected = float(design_effects(kept[0], kept[1]).max())
     assert expected > 1.2
     assert mine(evidence).design_effect == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e10])
+def test_exposure_has_no_unit_also_when_an_attempt_is_over(scale: float) -> None:
+    world = watched("count_rate")
+    observed = [Seen(arm, place % 250, (3 * int(place % 250 < 20), scale)) for arm in ARMS for place in range(1000)]
+    evidence = world.take(Evidence(), world.batch(observed))
+    before = world.judge(evidence).readings[0].design_effect
+    world.attempts = (*world.attempts, attempt("at_2"))
+    after = world.judge(world.take(evidence, {}, 2.0), 2.0).readings[0].design_effect
+    assert before > 2
+    assert after == pytest.approx(before, rel=1e-3)
+
+
+def test_a_stage_that_is_over_keeps_how_its_first_exposures_clump() -> None:
+    world = watched("proportion")
+    counted = {arm: dict.fromkeys(range(start, start + 40), 8) for arm, start in zip(ARMS, (0, 100), strict=True)}
+    slots = {arm: SlotIncrement(exposures=n, first_exposures=n) for arm, n in counted.items()}
+    added = {"at_1": {arm: ArmIncrement(slots={MINUTE: slots[arm]}) for arm in ARMS}}
+    evidence = world.take(Evidence(), added)
+    world.attempts = (*world.attempts, attempt("at_2", stage=1))
+    evidence = world.take(evidence, {}, 2.0)
+    kept = evidence.samples[0].effect
+    assert kept > 4
+    assert not evidence.samples[0].cells
+    late = {"at_1": {"candidate": ArmIncrement(slots={MINUTE: SlotIncrement(exposures={1: 5})})}}
+    for attempts in (world.attempts[:1], world.attempts):  # a step back, and up again
+        world.attempts = attempts
+        evidence = world.take(evidence, late, 3.0)
+    assert evidence.samples[0].effect == kept
 
 
 def test_a_burst_without_exposure_in_its_cell_is_not_forgotten_when_the_attempt_is_over() -> None:

@@ -4,16 +4,18 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select, text
 
-from rollout.db import audit
+from rollout.db import audit, documents
 from rollout.db import overrides as stored
 from rollout.db.audit import Entry
 from rollout.db.session import Database
 from rollout.db.tables import RulesetRow
 from rollout.delivery.hub import Hub
-from rollout.delivery.publish import publish
+from rollout.delivery.publish import publish, publish_everywhere
+from rollout.domain.flag import Flag
 from rollout.domain.override import Override, OverrideRequest
 from rollout.engine import overrides, switch
 from rollout.engine.clock import Clock
@@ -86,6 +88,23 @@ async def test_of_those_who_give_a_unit_a_variant_at_once_the_last_one_counts(da
         assert served(service) == {SOMEBODY: "v8"}
         replaced = {each.detail["instead_of"] for each in await trail(service) if "instead_of" in each.detail}
         assert replaced == {each.id for each in given} - {kept.id}
+
+
+async def test_an_edit_of_the_flag_and_an_override_of_it_wait_for_each_other_and_not_in_a_circle(
+    database_url: str,
+) -> None:
+    async def edited(service: Lab, number: int) -> None:
+        async with service.database.write() as session:
+            found = await documents.find(session, Flag, "answer", lock=True)
+            assert found is not None
+            await documents.save(session, msgspec.structs.replace(found[0], description=f"{number}"), found)
+            await publish_everywhere(session, service.now)
+
+    async with lab(database_url) as service:
+        for number in range(5):
+            acts = [edited(service, number), *(give(service, f"u{number}-{other}") for other in range(3))]
+            await asyncio.gather(*acts)
+        assert len(served(service)) == 15
 
 
 async def test_an_environment_has_a_limit_and_what_is_there_can_still_be_replaced(

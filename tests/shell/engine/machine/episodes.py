@@ -1,6 +1,7 @@
 """Turns of events that single steps bring about too rarely: a few steps in an order that somebody on call would know.
 
-Each was written for a fault of `faults` that got through thousands of steps of chance.
+Each was written for a fault of `faults` that got through thousands of steps of chance. The laws are asked after every
+step of an episode too.
 """
 
 from hypothesis import strategies as st
