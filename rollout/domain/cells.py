@@ -96,6 +96,10 @@ class Cells(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         """N (row 0) or the sum of a score (-1: the last) in each cell, (256,); zeros where nothing was counted."""
         return np.asarray(self.table[index]) if self else np.zeros(CELLS, _WHOLE)
 
+    def scores(self, many: int) -> NDArray[np.float64]:
+        """The sums of so many scores, (256, many); zeros where nothing was counted."""
+        return self.table[1 : 1 + many].T.astype(_REAL) if self else np.zeros((CELLS, many))
+
     def total(self, index: int) -> float:
         """The same over all cells."""
         return float(self.row(index).sum())

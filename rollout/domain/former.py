@@ -51,5 +51,5 @@ def _join(mine: GuardrailEvidence, arm: Arm, more: Clusters) -> None:
 
 
 def _clusters(past: ArmPast, scores: int) -> Clusters:
-    counts, residuals = past.cells.row(0).astype(np.float64), past.cells.table[1 : 1 + scores].T / PARTS
-    return Clusters(counts, residuals, np.asarray(past.independent), np.asarray(past.part))
+    counts, residuals = past.cells.row(0).astype(np.float64), past.cells.scores(scores)
+    return Clusters(counts, residuals / PARTS, np.asarray(past.independent), np.asarray(past.part))

@@ -71,7 +71,7 @@ class Proportion:
 
     def clusters(self, arm: ArmSums) -> Clusters:
         """One score: the event."""
-        return clusters(arm.cells.row(0), arm.cells.row(1)[:, None], [arm.cells.total(1)], binary=True)
+        return clusters(arm.cells.row(0), arm.cells.scores(1), [arm.cells.total(1)], binary=True)
 
     def effective(self, arm: ArmSums) -> float:
         """Of events or of non-events, whichever rests on fewer."""

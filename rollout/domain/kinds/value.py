@@ -18,7 +18,7 @@ from rollout.domain.kinds.base import Factors, Floats
 from rollout.domain.watch import Watch
 from rollout.stats import values
 from rollout.stats.calibration import Calibration
-from rollout.stats.design_effect import Clusters, clusters, no_clusters, support
+from rollout.stats.design_effect import Clusters, clusters, support
 from rollout.stats.histogram import Histogram
 from rollout.stats.margin import Margin
 from rollout.stats.past_values import faded, grouped
@@ -99,9 +99,7 @@ class Value:
 
     def clusters(self, arm: ArmSums) -> Clusters:
         """The scores of the cells."""
-        if not arm.cells:
-            return no_clusters(self.scores)
-        return clusters(arm.cells.row(0), arm.cells.table[1:].T, arm.squares or [0.0] * self.scores)
+        return clusters(arm.cells.row(0), arm.cells.scores(self.scores), arm.squares or [0.0] * self.scores)
 
     def effective(self, arm: ArmSums) -> float:
         """Of the values beyond the gate's threshold; where it has none of a third of all, a mean needing more."""

@@ -34,6 +34,7 @@ def test_nothing_counted_is_no_table_and_reads_as_zeros() -> None:
     assert not NO_CELLS
     assert NO_CELLS + NO_CELLS == NO_CELLS
     assert NO_CELLS + Cells.of(COUNTED) == Cells.of(COUNTED) + NO_CELLS == Cells.of(COUNTED)
+    assert NO_CELLS.scores(2).tolist() == [[0.0, 0.0]] * 256
     assert (NO_CELLS.row(-1).tolist(), NO_CELLS.total(0)) == ([0] * 256, 0.0)
 
 

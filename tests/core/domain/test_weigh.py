@@ -78,6 +78,15 @@ def test_exposure_has_no_unit_also_when_an_attempt_is_over(scale: float) -> None
     assert after == pytest.approx(before, rel=1e-3)
 
 
+def test_an_attempt_with_next_to_no_exposure_can_be_over_too() -> None:
+    world = watched("count_rate")
+    evidence = world.take(Evidence(), world.batch([Seen(arm, 3, (0, 1e-12)) for arm in ARMS]))
+    for number in (2, 3):
+        world.attempts = (*world.attempts, attempt(f"at_{number}"))
+        evidence = world.take(evidence, {}, float(number))
+        assert world.judge(evidence, float(number)).readings[0].design_effect == 1.0
+
+
 def test_a_stage_that_is_over_keeps_how_its_first_exposures_clump() -> None:
     world = watched("proportion")
     counted = {arm: dict.fromkeys(range(start, start + 40), 8) for arm, start in zip(ARMS, (0, 100), strict=True)}
