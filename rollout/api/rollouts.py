@@ -90,6 +90,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     stage: str
     percentage: float
+    killed: bool
     revision: int
     author: str
     created_at: datetime
@@ -311,6 +312,7 @@ def _summary(row: RolloutRow, flag: FlagState, now: datetime) -> Summary:
         status=row.status,
         stage=stands.stage,
         percentage=stands.percentage,
+        killed=flag.killed,
         revision=row.revision,
         author=row.author,
         created_at=row.created_at,
@@ -343,7 +345,7 @@ def _pending(row: RolloutRow, watched: Sequence[Watch], now: datetime) -> tuple[
     if row.latest is None:
         return ()
     found = pending(row.document, row.state, row.latest.judgement, watched, now)
-    return tuple(each for each in found if now < each.at)
+    return tuple(each for each in found if now < each.at or row.document.mode == "enforce")
 
 
 async def _record(session: Session, row: RolloutRow, now: datetime) -> RolloutRecord:

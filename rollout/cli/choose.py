@@ -40,7 +40,7 @@ def for_act(api: Api, name: str, environment: str | None, action: Action) -> str
 
 def _named(api: Api, name: str, environment: str | None) -> list[dict[str, Any]]:
     """Newest first."""
-    by_id = api.find(f"/rollouts/{name}")
+    by_id = api.find(f"/rollouts/{name}") if name.startswith("ro_") else None
     if by_id is not None and environment not in (None, by_id["environment"]):
         raise Refused(f"the rollout {name!r} is in {by_id['environment']}, not in {environment}")
     named: list[dict[str, Any]] = [by_id] if by_id else api.get("/rollouts", flag=name, environment=environment)

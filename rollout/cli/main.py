@@ -171,7 +171,10 @@ def kill(flag: str, environment: Environment, reason: Reason = "") -> None:
     already = " (already)" if done["already"] else ""
     with Api() as api:
         variant = api.get(f"/flags/{flag}")["default_variant"]
+        paused = _paused(api, flag, environment)
     typer.echo(f"{flag} is killed in {environment}{already}: everyone gets its default variant, {variant}")
+    for each in paused:
+        typer.echo(f"{each} is paused, and exposes nobody until it is resumed")
 
 
 @app.command()
@@ -179,12 +182,19 @@ def restore(flag: str, environment: Environment, reason: Reason = "") -> None:
     """End a kill; a rollout that it paused stays paused until it is resumed."""
     _switch("restore", flag, environment, reason)
     typer.echo(f"{flag} is restored in {environment}")
+    with Api() as api:
+        for each in _paused(api, flag, environment):
+            typer.echo(f"{each} stays paused: rollout resume {each}")
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _paused(api: Api, flag: str, environment: str) -> list[str]:
+    return [each["id"] for each in api.get("/rollouts", flag=flag, environment=environment, status="paused")]
 
 
 def _switch(way: str, flag: str, environment: str, reason: str) -> Any:

@@ -1,6 +1,7 @@
 """A status as people read it."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 _MOST_MET = 2
@@ -15,8 +16,10 @@ def text(status: dict[str, Any]) -> str:
 def summary(rollout: dict[str, Any]) -> str:
     """One rollout in a line of a list."""
     what = f"{rollout['flag']} {rollout['baseline']} -> {rollout['candidate']} in {rollout['environment']}"
-    breach = f"  breach of {rollout['breach']}" if rollout.get("breach") else ""
-    return f"{rollout['id']}  {_words(rollout['status']):<11} {rollout['percentage']:>5g} %  {what}{breach}"
+    marks = [f"breach of {rollout['breach']}"] if rollout.get("breach") else []
+    marks += ["flag killed"] if rollout.get("killed") else []
+    marked = f"  ({', '.join(marks)})" if marks else ""
+    return f"{rollout['id']}  {_words(rollout['status']):<11} {rollout['percentage']:>5g} %  {what}{marked}"
 
 
 def change(made: dict[str, Any]) -> str:
@@ -58,7 +61,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"  now    {status['status']}, stage {status['stage']}, {share}{doubt}{_part(status)}"
     following = status["next_change"]
     if following is not None:
-        when = f", not before {following['not_before']}" if following["not_before"] else ""
+        when = f", not before {following['not_before']}" if _is_to_come(following["not_before"]) else ""
         whole = " of all units" if following["to"] == "completed" and status["reach"] != 100 else ""
         yield f"  next   {following['to']} at {following['percentage']:g} %{whole}{when}"
     for reason in status["held"]:
@@ -80,6 +83,10 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         where = f"rollout overrides {status['flag']} -e {status['environment']}"
         yield f"  pinned by override: {status['overrides']} units, whatever the rollout does ({where})"
     yield f"  users  about {status['users_exposed']} had the candidate; {status['transitions']} transitions so far"
+
+
+def _is_to_come(moment: str | None) -> bool:
+    return moment is not None and datetime.fromisoformat(moment) > datetime.now(UTC)
 
 
 def _doubts(status: dict[str, Any]) -> Iterator[tuple[bool, str]]:

@@ -19,7 +19,7 @@ _ROWS: dict[type, Any] = {Flag: FlagRow, Cohort: CohortRow, Metric: MetricRow}
 
 async def find(session: Session, kind: type, key: str, *, lock: bool = False) -> Stored | None:
     """A document and its revision by key; `lock` keeps others from changing it until the transaction ends."""
-    row = await session.get(_ROWS[kind], key, with_for_update=UNCHANGED if lock else None)
+    row = await session.get(_ROWS[kind], key, with_for_update=UNCHANGED if lock else None, populate_existing=lock)
     return None if row is None else (row.document, row.revision)
 
 

@@ -47,10 +47,10 @@ async def next_end(session: Session) -> datetime | None:
     return (await session.execute(select(func.min(OverrideRow.expires_at)))).scalar_one()
 
 
-async def in_environment(session: Session, environment: str) -> int:
-    """How many units of an environment have one, those included whose end has come."""
-    mine = select(func.count()).where(OverrideRow.environment == environment)
-    return (await session.execute(mine)).scalar_one()
+async def in_environment(session: Session, environment: str, now: datetime) -> int:
+    """How many units of an environment have one now."""
+    mine = (OverrideRow.environment == environment, OverrideRow.expires_at > now)
+    return (await session.execute(select(func.count()).where(*mine))).scalar_one()
 
 
 async def count(session: Session, flag: str, environment: str, now: datetime) -> int:

@@ -14,8 +14,8 @@ from rollout.db.tables import AttemptRow, EvaluationRow, RolloutDocumentRow, Rol
 from rollout.domain.compile import Running
 from rollout.domain.evidence import Evidence
 from rollout.domain.plan import RolloutDocument
+from rollout.domain.proof import Proof, is_proof
 from rollout.domain.rollout import EXPOSED, State
-from rollout.domain.starting import Proof, is_proof
 from rollout.domain.transition import Change
 from rollout.errors import Conflict
 
@@ -66,7 +66,7 @@ async def exposed_on(session: Session, flag: str, environment: str, *, lock: boo
     query = select(RolloutRow).where(RolloutRow.exclusive == exclusive(flag, environment))
     if lock:
         query = query.with_for_update()
-    return (await session.execute(query)).scalar_one_or_none()
+    return (await session.execute(query.execution_options(populate_existing=True))).scalar_one_or_none()
 
 
 async def exposed(session: Session, environment: str) -> list[Running]:
@@ -234,7 +234,7 @@ async def proofs(session: Session, flag: str, environment: str) -> list[Proof]:
     rows = (await session.execute(query.order_by(RolloutRow.ended_at))).scalars().all()
     harmed = {row.document.candidate: row.ended_at for row in rows if row.state.breach is not None}
     return [
-        Proof(rollout=row.id, candidate=row.document.candidate, ended_at=row.ended_at, plan=row.document)
+        Proof(rollout=row.id, ended_at=row.ended_at, document=row.document, metrics=row.metrics)
         for row in rows
         if row.ended_at is not None
         and is_proof(row.document, row.state)

@@ -3,6 +3,7 @@
 Sums of what arrived, as it arrives: no test and no error rate. They outlive an epoch, since money does.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from rollout.domain.ceilings import is_beyond, observe_level
 from rollout.domain.evidence import SECONDS_PER_SLOT, ArmSums, Evidence, GuardrailEvidence, Increments
 from rollout.domain.kinds import kind_of
-from rollout.domain.rollout import Attempt
+from rollout.domain.rollout import Attempt, State
 from rollout.domain.watch import Watch
 from rollout.stats.mixture import rounded
 
@@ -67,6 +68,20 @@ def spending_of(mine: GuardrailEvidence, watch: Watch, stage: int, now: datetime
     elif budget.per_request is not None and is_beyond(mine.level):
         over = f"the candidate's mean is beyond the budget of {budget.per_request:g} per request"
     return Spending(day=day, stage=in_stage, over=over)
+
+
+def spent_budget(evidence: Evidence, watches: Sequence[Watch], state: State, now: datetime) -> str | None:
+    """What takes the exposure away again as soon as it is given back: a sum that only time or a waiver forgives."""
+    waived = state.waived(now)
+    for watch in watches:
+        mine = evidence.metrics.get(watch.metric)
+        if mine is None or watch.role != "guardrail" or watch.metric in waived:
+            continue
+        fresh = msgspec.structs.replace(mine, level=[])  # that of a new attempt
+        spending = spending_of(fresh, watch, state.stage, now)
+        if spending is not None and spending.over is not None:
+            return f"{watch.metric}: {spending.over}"
+    return None
 
 
 def _day(now: datetime) -> int:

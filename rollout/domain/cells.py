@@ -29,10 +29,16 @@ class Cells(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
 
     @classmethod
     def of(cls, counted: Mapping[int, Sequence[float]], *, whole: bool = True) -> "Cells":
-        """The table of counted cells, each [n, sum of each score] and all equally long; what is in no cell is 0."""
+        """The table of counted cells, each [n, sum of each score]; what is in no cell is 0.
+
+        Raises:
+            ValueError: the cells are not equally long.
+        """
         if not counted:
             return NO_CELLS
-        kind, width = (_WHOLE if whole else _REAL), len(next(iter(counted.values())))
+        kind, (width, *others) = (_WHOLE if whole else _REAL), {*map(len, counted.values())}
+        if others:
+            raise ValueError(f"cells of {width} and of {others} numbers are no table")
         numbers = np.fromiter(chain.from_iterable(counted.values()), kind, width * len(counted))
         return cls.placed(counted, numbers.reshape(-1, width).T)
 

@@ -17,6 +17,8 @@ from rollout.stats.margin import Direction, Margin
 ChangeForm = Literal["ratio", "difference", "share_beyond"]
 LARGEST_SAID = math.log(1e6)
 MANY = 1e9
+RETURNING = 2.0
+"""Design effect from which on a request of a known user says less than half of what one of a new user does."""
 JUDGED: dict[Verdict, str] = {"pass": "passed", "breach": "worse", "undecided": "undecided"}
 UNJUDGED: dict[Verdict, str] = {
     "no_traffic": "no request reached this stage lately",
@@ -97,7 +99,7 @@ def _short(reading: Reading) -> str:
     numbers = arms(reading)
     match reading.verdict:
         case "undecided":
-            needed = f", about {_count(reading.units_needed)} more candidate requests" if reading.units_needed else ""
+            needed = f", about {_count(reading.units_needed)} more {_requests(reading)}" if reading.units_needed else ""
             return f"undecided: {numbers}; {_gate(reading)}{needed}"
         case "breach":
             return f"worse: {numbers}; {_harm(reading)}"
@@ -208,7 +210,7 @@ def _needed(reading: Reading) -> str:
             return "nothing more is needed"
         case "undecided" if reading.units_needed:
             as_good = "if the candidate is as good" if reading.kind == "proportion" else "at the pace so far"
-            return f"about {_count(reading.units_needed)} more candidate requests are needed {as_good}"
+            return f"about {_count(reading.units_needed)} more {_requests(reading)} are needed {as_good}"
         case "undecided":
             return "how many more requests are needed cannot be said yet"
         case "breach" if reading.role == "guardrail":
@@ -234,6 +236,11 @@ def _needed(reading: Reading) -> str:
             return f"outcomes of the {' and of the '.join(without)} are needed"
         case "error":
             return "an answer of its source is needed"
+
+
+def _requests(reading: Reading) -> str:
+    """Where users return, those who are in it say little more: it takes others, of a longer time or a larger stage."""
+    return "candidate requests" + (" of users who are not in it" if reading.design_effect >= RETURNING else "")
 
 
 def _count(needed: float) -> str:

@@ -141,7 +141,7 @@ def _close_former(evidence: Evidence, tick: Round) -> None:
         if stage != tick.current.stage and any(sample.cells.values()):
             if 0.0 < sample.share < 1.0:
                 effect = srm_design_effect(sample.of("candidate").row(0), sample.of("baseline").row(0), sample.share)
-                sample.effect = round(effect, LOG_DECIMALS)
+                sample.effect = max(sample.effect, round(effect, LOG_DECIMALS))  # a stage may be entered twice
             sample.cells = {}
 
 

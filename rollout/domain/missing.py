@@ -12,6 +12,7 @@ import msgspec
 
 from rollout.domain.decision import Decision, Reason, Situation
 from rollout.domain.document import duration
+from rollout.domain.explain import span
 from rollout.domain.judge import Judgement, Reading, SourceFailure, Verdict
 from rollout.domain.plan import MissingVerdict, OnMissing, PlanBody, lease_seconds
 from rollout.domain.rollout import EXPOSED, Absence, State
@@ -20,7 +21,7 @@ from rollout.domain.watch import Watch
 VERDICTS: frozenset[str] = frozenset(get_args(MissingVerdict))
 BLIND: Mapping[Verdict, str] = {
     "no_traffic": "no request has reached this stage for {patience}",
-    "no_data": "requests arrive, and no outcome of {metric} has been seen for {patience}",
+    "no_data": "requests arrived, and no outcome of {metric} came for {patience} after the first ones were due",
     "stale": "requests arrive, and the newest outcome of {metric} is older than {patience}",
     "error": "the source of {metric} has failed for {patience}{said}",
     "insufficient": "what has come of {metric} has been too little to judge for {patience}",
@@ -85,7 +86,7 @@ def on_missing(situation: Situation) -> Decision | None:
     """The policy of the first guardrail whose evidence has been missing for longer than its patience."""
     plan, state, judgement, now = situation.plan, situation.state, situation.judgement, situation.now
     for each in pending(plan, state, judgement, situation.watches, now):
-        if now < each.at or each.then == "hold":
+        if now < each.at:
             continue
         reading = next(reading for reading in judgement.readings if reading.metric == each.metric)
         said = f"{_said(reading, each.at - each.since)}; the plan says {each.then}"
@@ -138,4 +139,4 @@ def _sort(verdict: Verdict) -> Literal["no_traffic", "insufficient", "unseen"]:
 
 def _said(reading: Reading, patience: timedelta) -> str:
     said = f" ({reading.source_error})" if reading.source_error else ""
-    return BLIND[reading.verdict].format(metric=reading.metric, patience=patience, said=said)
+    return BLIND[reading.verdict].format(metric=reading.metric, patience=span(patience), said=said)

@@ -10,6 +10,7 @@ from rollout.domain.document import duration
 from rollout.domain.holdout import Holdout
 from rollout.domain.judge import Judgement, Reading
 from rollout.domain.plan import RolloutDocument, percentage_of
+from rollout.domain.protect import KILLED
 from rollout.domain.rollout import ENDED, EXPOSED, Breach, State, Status, Waiver, Would, percentage_now, stage_name
 from rollout.domain.starting import start_reasons
 from rollout.domain.transition import goes_in_steps
@@ -82,10 +83,14 @@ def status_of(
     judgement, decision, judged_at = latest if latest is not None else (None, None, None)
     live = state.status in EXPOSED
     held = decision.reasons if live and decision is not None and decision.kind == "hold" else ()
+    if state.status != "paused":
+        held = tuple(reason for reason in held if reason.code != "paused")  # resumed since the look that said so
     if live and state.blind:
         held = (Reason("blind", "the engine could not see its evidence for a whole lease; nobody is exposed"), *held)
     if live and state.withheld:
-        held = (Reason("withheld", f"nobody is exposed until the rollout is resumed: {state.paused_reason}"),)
+        restored = state.paused_reason == KILLED and not around.killed
+        why = "the flag was killed, and is restored" if restored else state.paused_reason
+        held = (Reason("withheld", f"nobody is exposed until the rollout is resumed: {why}"),)
     if state.status == "scheduled":
         held = start_reasons(document, state, around.now)
     return RolloutStatus(

@@ -5,6 +5,8 @@ None of them waits for the scheduler, a source or a statistic.
 
 from datetime import datetime, timedelta
 
+import structlog
+
 from rollout.db import audit, flag_states, increments, rollouts
 from rollout.db.audit import Entry
 from rollout.db.rollouts import Transition
@@ -12,16 +14,19 @@ from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
 from rollout.domain.approval import attempt_now, gate_now
+from rollout.domain.budgets import spent_budget
 from rollout.domain.document import content_hash, duration, duration_problems
 from rollout.domain.rollout import Approval, State, Waiver, refusal
 from rollout.domain.starting import not_before
 from rollout.domain.transition import Step
+from rollout.domain.watch import watches
 from rollout.engine.control import Control, tell
 from rollout.engine.opening import obstacle, opened
 from rollout.engine.record import Cause, record
 from rollout.engine.rights import Act, Actor, allow, may_pass_gate
 from rollout.errors import Conflict, Invalid, NotFound
 
+_log = structlog.get_logger("rollout.engine")
 LONGEST_WAIVER = timedelta(days=90)
 
 
@@ -42,11 +47,12 @@ async def act(control: Control, identifier: str, wanted: Act, actor: Actor) -> T
         if refused is not None:
             raise Conflict(refused)
         allow(row, wanted, actor, now)
-        await _refuse_exposing(session, row, wanted)
+        await _refuse_exposing(session, row, wanted, now)
         state, step, said = await _next_state(session, control, row, (wanted, actor, now))
         reason = (wanted.reason or f"{wanted.action} by hand") + said
         done = await record(session, row, state, Cause(step=step, reason=reason, actor=actor.name, at=now))
         await audit.record(session, entry(row, actor.name, wanted.action, now, {"reason": wanted.reason}))
+    _log.info("acted", rollout=row.id, flag=row.flag, environment=row.environment, step=step, actor=actor.name)
     await tell(control)
     return done
 
@@ -167,9 +173,19 @@ def _waiver(row: RolloutRow, wanted: Act, actor: Actor, now: datetime) -> Waiver
     )
 
 
-async def _refuse_exposing(session: Session, row: RolloutRow, wanted: Act) -> None:
-    """A killed flag exposes nobody; what stands in the way of a start is looked at when it starts."""
+async def _refuse_exposing(session: Session, row: RolloutRow, wanted: Act, now: datetime) -> None:
+    """A killed flag exposes nobody; what stands in the way of a start is looked at when it starts.
+
+    Nor is a rollout resumed that the next look would pause again for what it has spent.
+    """
     if wanted.action not in ("resume", "advance", "complete"):
         return
     if (await flag_states.find(session, row.flag, row.environment)).killed:
         raise Conflict(f"the flag {row.flag!r} is killed in {row.environment}; restore it first")
+    if wanted.action == "resume" and row.document.mode == "enforce":
+        spent = spent_budget(row.evidence, watches(row.document, row.metrics), row.state, now)
+        if spent is not None:
+            raise Conflict(
+                f"{spent}, and the next look would take the exposure away again: waive the metric, raise its budget, "
+                "or wait (a day ends at midnight UTC)"
+            )

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from rollout.db import documents, flag_states, rollouts
+from rollout.db import documents, environments, flag_states, rollouts
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
@@ -26,13 +26,16 @@ async def obstacle(session: Session, row: RolloutRow, *, wait: bool) -> str | No
     What the flag's other rollout leaves behind is read after that has ended. `wait` for whoever may be ending it just
     now: a look must not, since it may hold other rollouts that somebody who holds this one waits for.
     """
-    other = await rollouts.exposed_on(session, row.flag, row.environment, lock=wait)
+    if wait:
+        await rollouts.exposed_on(session, row.flag, row.environment, lock=True)
+    found = await documents.find(session, Flag, row.flag, lock=True)  # so that its default stays what is read here
+    await environments.find(session, row.environment, lock=True)  # of two that start at once the second sees the first
+    other = await rollouts.exposed_on(session, row.flag, row.environment)
     state = await flag_states.find(session, row.flag, row.environment)
     if state.killed:
         return f"the flag {row.flag!r} is killed in {row.environment}; restore it first"
     if other is not None:
         return f"rollout {other.id} is {other.status} on this flag in {row.environment}; end it first"
-    found = await documents.find(session, Flag, row.flag)
     today = state.released or (found[0].default_variant if found else row.document.baseline)
     if today != row.document.baseline:
         return (
@@ -45,7 +48,7 @@ async def obstacle(session: Session, row: RolloutRow, *, wait: bool) -> str | No
 async def opened(session: Session, control: Control, row: RolloutRow, now: datetime) -> tuple[State, str]:
     """The started state, and what is to be said of it: which proof put it on the fast track, if one did."""
     proofs = await rollouts.proofs(session, row.flag, row.environment) if row.document.fast_track else []
-    proof = fast_track(row.document, proofs, now)
+    proof = fast_track(row.document, row.metrics, proofs, now)
     stage = 0 if proof is None else fast_stage(row.document)
     state, said = await beside(
         session, row, transition.start(row.document, row.state, control.new_id("at"), now, stage=stage)
@@ -53,7 +56,7 @@ async def opened(session: Session, control: Control, row: RolloutRow, now: datet
     if proof is None:
         return state, said
     when = f"{proof.ended_at:%Y-%m-%d %H:%M} UTC"
-    track = f"; on the fast track: {proof.candidate} was proven by {proof.rollout}, which completed at {when}"
+    track = f"; on the fast track: {proof.document.candidate} was proven by {proof.rollout}, which completed at {when}"
     return state, track + said
 
 

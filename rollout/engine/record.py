@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from rollout.db import flag_states, rollouts
+from rollout.db import environments, flag_states, rollouts
 from rollout.db.rollouts import Transition
 from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
@@ -30,12 +30,16 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def record(session: Session, row: RolloutRow, state: State, cause: Cause) -> Transition:
-    """Write `state` and everything that follows from it. The row must be locked by this transaction."""
+    """Write `state` and everything that follows from it. The row must be locked by this transaction.
+
+    Locks are taken in one order everywhere: rollouts, the flag, the environment, what happened to the flag in it.
+    """
     before, verdicts = row.state, verdicts_of(row)
     await rollouts.replace_state(session, row, state, cause.at)
     if state.attempts != before.attempts:
         await rollouts.add_attempt(session, row)
     if state.status in ENDED and before.status in EXPOSED:
+        await environments.find(session, row.environment, lock=True)
         released = row.document.candidate if state.status == "completed" else row.document.baseline
         await flag_states.release(session, row.flag, row.environment, released)
     seen = cause.step not in _UNSEEN or state.exposed != before.exposed or state.attempts != before.attempts

@@ -55,11 +55,13 @@ async def replay(session: Session, identifier: str) -> Replayed:
         if evaluation.outcome is not None:
             same = same and canonical(outcome).decode() == evaluation.outcome
         newest = Recorded(judgement=outcome.judgement, tick=evaluation.tick, evidence=evidence)
-        misquoted += [each.seq for each in quotes.pop(evaluation.tick, ()) if not _quotes(row, newest, each)]
+        quoted = quotes.pop(evaluation.tick, [])
         if not same:
             differing.append(evaluation.tick)
-        if evaluation.engine_version != ENGINE_VERSION:
+        if evaluation.engine_version != ENGINE_VERSION:  # it had words of its own
             foreign.append(evaluation.tick)
+        else:
+            misquoted += [each.seq for each in quoted if not _quotes(row, newest, each)]
     misquoted += [each.seq for quoted in quotes.values() for each in quoted]  # looks that were never recorded
     return Replayed(
         rollout=identifier,

@@ -7,7 +7,7 @@ import structlog
 
 from rollout.db import audit, documents, environments, flag_states, rollouts
 from rollout.db.audit import Entry
-from rollout.db.outage import Crowded, Failed
+from rollout.db.outage import Crowded, Failed, passing
 from rollout.db.session import Session
 from rollout.delivery.publish import publish
 from rollout.domain import transition
@@ -30,12 +30,13 @@ async def kill(control: Control, flag: str, environment: str, actor: str, reason
         NotFound: no such flag or environment.
     """
     now = control.now()
-    async with control.database.write() as session:
-        known = await _known(session, flag, environment)
-        state = msgspec.structs.replace(known, killed_at=known.killed_at or now, killed_by=actor, kill_reason=reason)
-        await flag_states.kill(session, flag, environment, state)
-        await publish(session, environment, now)
-        await audit.record(session, _entry("flag.kill", flag, environment, actor, now, reason))
+    try:
+        state = await _kill(control, flag, environment, (actor, reason), now)
+    except Failed as error:
+        if not passing(error):
+            raise
+        state = await _kill(control, flag, environment, (actor, reason), now)  # no turn of a lock is worth waiting for
+    _log.warning("killed", flag=flag, environment=environment, actor=actor, reason=reason)
     await tell(control)
     try:
         async with control.database.write() as session:
@@ -56,11 +57,26 @@ async def restore(control: Control, flag: str, environment: str, actor: str, rea
         known = await _known(session, flag, environment)
         if known.killed:  # whatever kept the kill from pausing it: no exposure comes back by the restore itself
             await _pause_rollout(session, flag, environment, actor, now)
+        await environments.find(session, environment, lock=True)
+        known = await flag_states.find(session, flag, environment)
         state = FlagState(released=known.released)
         await flag_states.kill(session, flag, environment, state)
         await publish(session, environment, now)
         await audit.record(session, _entry("flag.restore", flag, environment, actor, now, reason))
+    _log.info("restored", flag=flag, environment=environment, actor=actor, reason=reason)
     await tell(control)
+    return state
+
+
+async def _kill(control: Control, flag: str, environment: str, said: tuple[str, str], now: datetime) -> FlagState:
+    actor, reason = said
+    async with control.database.write() as session:
+        await environments.find(session, environment, lock=True)
+        known = await _known(session, flag, environment)
+        state = msgspec.structs.replace(known, killed_at=known.killed_at or now, killed_by=actor, kill_reason=reason)
+        await flag_states.kill(session, flag, environment, state)
+        await publish(session, environment, now)
+        await audit.record(session, _entry("flag.kill", flag, environment, actor, now, reason))
     return state
 
 
@@ -76,13 +92,8 @@ async def _pause_rollout(session: Session, flag: str, environment: str, actor: s
     row = await rollouts.exposed_on(session, flag, environment, lock=True)
     if row is None or row.state.withheld:
         return
-    reason = row.state.paused_reason or KILLED
-    await record(
-        session,
-        row,
-        transition.pause(row.state, now, reason, withheld=True),
-        Cause(step="pause", reason=reason, actor=actor, at=now),
-    )
+    state = transition.pause(row.state, now, row.state.paused_reason or KILLED, withheld=True)
+    await record(session, row, state, Cause(step="pause", reason=KILLED, actor=actor, at=now))
 
 
 def _entry(action: str, flag: str, environment: str, actor: str, now: datetime, reason: str) -> Entry:

@@ -6,6 +6,7 @@ taken to zero by the shortest path there is, and comes back with the first look 
 
 import asyncio
 import gc
+import logging
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -46,6 +47,18 @@ def let_garbage_wait() -> None:
     gc.set_threshold(max(gc.get_threshold()[0], _CONTAINERS), *gc.get_threshold()[1:])
 
 
+class _ComeTo:
+    """Whom a round has come to: looked at, or `passed` from now on, since they would be looked at a second time.
+
+    What falls due again at once (by a batch whose process has a slow clock) is claimed twice and no more: to name
+    everybody to every claim would make the claims of a large fleet long.
+    """
+
+    def __init__(self) -> None:
+        self.looked: set[str] = set()
+        self.passed: set[str] = set()
+
+
 class Watchman:
     """Runs passes, one at a time in this process."""
 
@@ -64,7 +77,7 @@ class Watchman:
             began = self._control.now()
             async with self._control.database.read() as session:
                 began_ms = await heartbeat.moment_ms(session)
-            come_to = set[str]()
+            come_to = _ComeTo()
             looked = await self._look_at_all(began, come_to)
             passed = await self._pass_over(began)
             if not self._control.database.is_sqlite:  # it has one writer, so nobody else holds anything
@@ -73,7 +86,7 @@ class Watchman:
             await tell(self._control)
             return looked + passed
 
-    async def _look_at_all(self, began: datetime, passed: set[str], *, held: bool = False) -> int:
+    async def _look_at_all(self, began: datetime, come_to: "_ComeTo", *, held: bool = False) -> int:
         """Look at whatever is due and not quiet, a few in one transaction; how many.
 
         When a transaction fails, those it had claimed are looked at one by one, and only the one that fails is not.
@@ -83,7 +96,7 @@ class Watchman:
             claimed: list[str] = []
             most = 0 if held else 1 if alone > 0 else _TOGETHER
             try:
-                done = await self._together(began, passed, most, claimed)
+                done = await self._together(began, come_to, most, claimed)
             except Exception:
                 if not claimed:
                     raise
@@ -92,7 +105,7 @@ class Watchman:
                     continue
                 _log.exception("look failed", rollout=claimed[0])
                 await self._unseen(claimed[0], self._control.now())
-                passed.add(claimed[0])
+                come_to.passed.add(claimed[0])
                 done = 1
             if not claimed:
                 return looked
@@ -100,7 +113,7 @@ class Watchman:
             if done == len(claimed) < most and self._control.database.is_sqlite:
                 return looked  # there were no more; elsewhere somebody may have held some just then
 
-    async def _together(self, began: datetime, passed: set[str], most: int, claimed: list[str]) -> int:
+    async def _together(self, began: datetime, come_to: "_ComeTo", most: int, claimed: list[str]) -> int:
         """Claim a few, or with `most` 0 wait for one that is held, and look until something is to be done; how many.
 
         What was recorded is committed at once, and those that were claimed and not looked at are still due. So it holds
@@ -109,11 +122,14 @@ class Watchman:
         now, looked = self._control.now(), 0
         decision: Decision | None = None
         async with self._control.database.write() as session:
+            passed = come_to.passed
             free = claim(session, began, now, most, passed) if most else claim_held(session, began, passed)
             found, notes = await free, Notes()
             claimed += [each.row.id for each in found]
+            fresh = [each for each in found if each.row.id not in come_to.looked]
+            passed.update(come_to.looked & {*claimed})
             started = monotonic()
-            for each in found:
+            for each in fresh:
                 before = (each.row.status, each.row.revision)
                 decision = await look(session, self._control, each, now, notes)
                 looked += 1
@@ -123,12 +139,12 @@ class Watchman:
                     break
                 await asyncio.sleep(0)  # whoever waits for this process waits for one look at most
             await notes.write(session)
-        if now <= began:  # what is due at once is due since the round began
-            passed.update(claimed[:looked])
+        come_to.looked.update(each.row.id for each in fresh[:looked])
         if decision is not None and decision.kind != "hold":
             reason = decision.reasons[0]
             DECISIONS.labels(decision.kind, reason.code).inc()
-            _log.info("decided", rollout=claimed[looked - 1], decision=decision.kind, reason=reason.message)
+            level = logging.WARNING if decision.kind in ("pause", "roll_back") else logging.INFO
+            _log.log(level, "decided", **_named(fresh[looked - 1].row), decision=decision.kind, reason=reason.message)
             await tell(self._control)
         return looked
 
@@ -170,6 +186,10 @@ class Watchman:
                 cause = Cause(step="lapse", reason=reason, actor=ACTOR, at=now)
                 await record(session, row, transition.lapse(row.state, now), cause)
             await rollouts.postpone(session, row, now + _RETRY)
+
+
+def _named(row: RolloutRow) -> dict[str, str]:
+    return {"rollout": row.id, "flag": row.flag, "environment": row.environment}
 
 
 def _unwatched(row: RolloutRow, now: datetime) -> bool:

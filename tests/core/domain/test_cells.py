@@ -38,6 +38,11 @@ def test_nothing_counted_is_no_table_and_reads_as_zeros() -> None:
     assert (NO_CELLS.row(-1).tolist(), NO_CELLS.total(0)) == ([0] * 256, 0.0)
 
 
+def test_cells_that_are_not_equally_long_are_no_table() -> None:
+    with pytest.raises(ValueError, match="are no table"):
+        Cells.of({1: [4, 2], 2: [6, 3, 9]})
+
+
 def test_only_cells_in_use_are_stored_and_none_of_them_is_named_when_all_are() -> None:
     assert msgspec.json.encode(Cells.of(COUNTED)) == b'{"at":[3,255],"rows":[[10,4],[2,1]]}'
     whole = Cells.counts(dict.fromkeys(range(256), 1))

@@ -98,11 +98,12 @@ def test_a_stage_that_is_over_keeps_how_its_first_exposures_clump() -> None:
     kept = evidence.samples[0].effect
     assert kept > 4
     assert not evidence.samples[0].cells
-    late = {"at_1": {"candidate": ArmIncrement(slots={MINUTE: SlotIncrement(exposures={1: 5})})}}
+    few = SlotIncrement(exposures={1: 5, 2: 5}, first_exposures={1: 1, 2: 1})
+    again = {"at_1": {arm: ArmIncrement(slots={MINUTE: few}) for arm in ARMS}}
     for attempts in (world.attempts[:1], world.attempts):  # a step back, and up again
         world.attempts = attempts
-        evidence = world.take(evidence, late, 3.0)
-    assert evidence.samples[0].effect == kept
+        evidence = world.take(evidence, again, 3.0)
+    assert evidence.samples[0].effect == kept, "also when others come the second time"
 
 
 def test_a_burst_without_exposure_in_its_cell_is_not_forgotten_when_the_attempt_is_over() -> None:

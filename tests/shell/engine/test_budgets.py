@@ -6,7 +6,7 @@ import pytest
 
 from rollout.db import documents
 from rollout.domain.metric import Metric
-from rollout.errors import Invalid
+from rollout.errors import Conflict, Invalid
 from rollout_client.evaluation.evidence import ArmIncrement, MetricIncrement, SlotIncrement
 from rollout_client.evaluation.histogram import log_bucket
 from tests.core.domain.plans import World
@@ -44,9 +44,8 @@ async def test_a_spent_day_takes_the_exposure_away_until_a_person_gives_it_back(
         assert (status.status, status.percentage) == ("paused", 0)
         assert "101 spent today of a budget of 100 per day" in status.held[0].message
         assert status.breach is None, "nothing was proven"
-        await service.act(identifier, "resume")
-        await service.pass_time(1)
-        assert (await service.row(identifier)).status == "paused", "the day is not over"
+        with pytest.raises(Conflict, match="101 spent today of a budget of 100 per day, and the next look would"):
+            await service.act(identifier, "resume")
         await service.act(identifier, "waive", "the launch is worth it", metric="error_rate", expires="6h")
         await service.act(identifier, "resume")
         await failures(service, identifier, 50)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rollout.db import rollouts
+from rollout.db import documents, rollouts
 from rollout.engine import switch
 from rollout.errors import Conflict, Forbidden, Invalid
 from tests.shell.engine.lab import ANN, EVE, ONCALL, Lab, lab
@@ -128,14 +128,14 @@ async def test_what_a_rollout_leaves_behind_is_read_after_it_has_ended(
     async with lab(postgres_url) as service:
         running = await service.start()
         identifier = await soon(service)
-        real = rollouts.exposed_on
+        real = documents.find
 
         async def it_ends_meanwhile(*arguments: Any, **named: Any) -> Any:
             monkeypatch.undo()
             await service.act(running, "complete", "by hand")
             return await real(*arguments, **named)
 
-        monkeypatch.setattr(rollouts, "exposed_on", it_ends_meanwhile)
+        monkeypatch.setattr(documents, "find", it_ends_meanwhile)
         await service.watchman.round()
         assert await service.steps(running) == ["start", "complete"]
         [held] = (await service.status(identifier)).held
