@@ -12,12 +12,13 @@ import msgspec
 import pytest
 import yaml
 
+from rollout.cli.files import read_all
+from rollout.cli.simulate import simulate
 from rollout.db.world import World
 from rollout.domain.cohort import Cohort
-from rollout.domain.expectation import Expectation, expectation_problems
 from rollout.domain.flag import Flag
 from rollout.domain.metric import Metric
-from rollout.domain.plan import Guardrail, MaxRegression, PlanBody, RolloutDocument, Stage
+from rollout.domain.plan import RolloutDocument
 from rollout.domain.plan_problems import rollout_problems
 from rollout.settings import Settings
 from tests.journeys.service import ADMIN, Service
@@ -109,11 +110,10 @@ def test_the_whole_plan_is_one_that_can_be_saved() -> None:
     assert rollout_problems(document, world) == []
 
 
-def test_what_is_expected_is_an_expectation_that_can_be_simulated() -> None:
+def test_the_simulated_file_is_one_that_can_be_simulated(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
     block = README.split("## Before it starts")[1].split("```\n")[1]
-    expected = msgspec.convert(yaml.safe_load(block), Expectation)
-    metrics = {"error_rate": Metric(key="error_rate", kind="proportion", event="it failed")}
-    metrics["latency_ms"] = Metric(key="latency_ms", kind="distribution")
-    guarded = tuple(Guardrail(metric=key, max_regression=MaxRegression(relative=0.1)) for key in metrics)
-    plan = PlanBody(stages=(Stage(name="half", percentage=50.0),), guardrails=guarded)
-    assert expectation_problems(expected, plan, metrics) == []
+    file.write_text(block.replace("units: 5000", "runs: 20\nunits: 5000"))
+    found = simulate(read_all([file]))
+    assert [stage.stage for stage in found.stages] == ["canary", "half"]
+    assert {fate.regression.metric for fate in found.fates if fate.regression} == {"error_rate", "latency_ms"}

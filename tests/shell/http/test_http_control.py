@@ -152,3 +152,14 @@ def test_a_status_says_when_the_plan_acts_on_evidence_that_is_missing(site: Site
     assert "spent 0 of 500 today and 0 in this stage" in said
     site.act(rollout, "waive", reason="known", metric="error_rate", expires="1h")
     assert site.http.get(f"/api/v1/rollouts/{rollout}/status").json()["pending"] == []
+
+
+def test_kill_and_restore_say_whom_they_pause_and_what_then(site: Site, run: Run) -> None:
+    rollout = started(site)
+    assert f"{rollout} is paused, and exposes nobody" in run("kill", "answer", "-e", "production").out
+    assert "(flag killed)" in run("list").out
+    assert f"rollout resume {rollout}" in run("restore", "answer", "-e", "production").out
+    assert "the flag was killed, and is restored" in run("status", "answer").out
+    assert run("resume", "answer").code == 0
+    assert "killed" not in run("status", "answer").out
+    assert "the flag was killed" in run("history", "answer").out
