@@ -6,6 +6,9 @@ disk of this machine, and a hundred clients connected to it.
 
 import argparse
 import importlib
+import logging
+
+import structlog
 
 from benches._sdk.rows import told
 
@@ -19,6 +22,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repeats, and no ten thousand rollouts")
     parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be repeated")
     wanted = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # rows are all it says
     parts = (importlib.import_module(f"benches._control.{part}") for part in wanted.only or PARTS)
     return told("control", (row for part in parts for row in part.rows(wanted.quick)), as_json=wanted.json)
 
