@@ -68,7 +68,7 @@ async def _watched(folder: Path, size: int, repeats: int) -> Found:
         for _ in range(repeats):
             opened.now += timedelta(seconds=6)
             found.idle.append(await _timed(opened.watchman.round, size))
-        for _ in range(repeats if size >= FRESH else 3 * repeats):
+        for _ in range(repeats if size > FRESH else 3 * repeats):
             opened.now += timedelta(seconds=61)
             await opened.watchman.round()
             members = rng.sample(opened.members, min(size, FRESH))

@@ -13,6 +13,7 @@ from time import monotonic
 import structlog
 
 from rollout.db import due, heartbeat, rollouts
+from rollout.db.session import Session
 from rollout.db.tables import RolloutRow
 from rollout.domain import transition
 from rollout.domain.decision import Decision
@@ -79,10 +80,13 @@ class Watchman:
                 began_ms = await heartbeat.moment_ms(session)
             come_to = _ComeTo()
             looked = await self._look_at_all(began, come_to)
-            passed = await self._pass_over(began)
-            if not self._control.database.is_sqlite:  # it has one writer, so nobody else holds anything
+            if self._control.database.is_sqlite:  # it has one writer, so nobody else holds anything
+                passed = await self._pass_over(began, began_ms)
+            else:
+                passed = await self._pass_over(began)
                 looked += await self._look_at_all(began, come_to, held=True)
-            await self._vouch(began_ms)
+                async with self._control.database.write() as session:
+                    await self._vouch(session, began_ms)
             await tell(self._control)
             return looked + passed
 
@@ -148,30 +152,31 @@ class Watchman:
             await tell(self._control)
         return looked
 
-    async def _pass_over(self, began: datetime) -> int:
-        """Vouch for those that are due and quiet, many in one transaction; how many."""
+    async def _pass_over(self, began: datetime, began_ms: int | None = None) -> int:
+        """Vouch for those that are due and quiet, many in one transaction; how many. With `began_ms`, then for all."""
         total = 0
         while True:
             now = self._control.now()
             async with self._control.database.write() as session:
                 passed = await due.pass_over(session, began, now, now + CHECK, _AT_ONCE)
+                if began_ms is not None and passed < _AT_ONCE:
+                    await self._vouch(session, began_ms)
             total += passed
             if passed < _AT_ONCE:
                 return total
 
-    async def _vouch(self, began_ms: int) -> None:
+    async def _vouch(self, session: Session, began_ms: int) -> None:
         """Record the completed pass, unless an exposed rollout has been out of everybody's sight for its whole lease.
 
         Such a row is held by a process that does nothing; withholding the beat is what is left to end its exposure.
         """
         now = self._control.now()
-        async with self._control.database.write() as session:
-            overdue = await due.overdue(session, now - _OVERDUE)
-            unwatched = [row.id for row in overdue if not row.state.blind and _unwatched(row, now)]
-            if unwatched:
-                _log.error("nobody can look at a rollout; leases are not vouched for", rollouts=unwatched)
-                return
-            await heartbeat.beat(session, began_ms)
+        overdue = await due.overdue(session, now - _OVERDUE)
+        unwatched = [row.id for row in overdue if not row.state.blind and _unwatched(row, now)]
+        if unwatched:
+            _log.error("nobody can look at a rollout; leases are not vouched for", rollouts=unwatched)
+            return
+        await heartbeat.beat(session, began_ms)
 
     async def _unseen(self, identifier: str, now: datetime) -> None:
         """A failed look: try again soon, and end the exposure once it was unwatched for a whole lease."""

@@ -62,7 +62,9 @@ def settle(bets: Bets, batch: Batch) -> Floats:
     )
 
 
-def ratio_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, alternatives: ArrayLike, null_ratio: float) -> Bets:
+def ratio_bets(
+    n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, alternatives: ArrayLike, null_ratio: ArrayLike
+) -> Bets:
     """Bets against the line p_t = null_ratio * p_c.
 
     The projection m solves r m^2 - B m + C = 0 in closed form.
@@ -74,8 +76,9 @@ def ratio_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, alternatives: A
         alternatives: ratios p_t / p_c to bet on, shape (K,) or (..., K); above `null_ratio` the bet is on
         "above
             the line", below it on "below". An alternative that no rate can reach is not bet on.
-        null_ratio: r > 0.
+        null_ratio: r > 0; one for all, or one for each alternative.
     """
+    null_ratio = np.asarray(null_ratio, np.float64)
     t, c, guessed = (np.asarray(value, np.float64)[..., None] for value in (n_t, n_c, guess))
     ratios = np.asarray(alternatives, np.float64)
     w = t / (t + c)
@@ -94,7 +97,7 @@ def ratio_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, alternatives: A
 
 
 def difference_bets(
-    n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, alternatives: ArrayLike, null_difference: float
+    n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, alternatives: ArrayLike, null_difference: ArrayLike
 ) -> Bets:
     """Bets against the line p_t = p_c + null_difference.
 
@@ -105,17 +108,17 @@ def difference_bets(
         alternatives: differences p_t - p_c to bet on, shape (K,) or (..., K); above `null_difference` the
         bet is
             on "above the line", below it on "below". One that no rate can reach is not bet on.
-        null_difference: d, between -1 and 1.
+        null_difference: d, between -1 and 1; one for all, or one for each alternative.
     """
     t, c, guessed = (np.asarray(value, np.float64)[..., None] for value in (n_t, n_c, guess))
-    d, wanted = null_difference, np.asarray(alternatives, np.float64)
+    d, wanted = np.asarray(null_difference, np.float64), np.asarray(alternatives, np.float64)
     w = t / (t + c)
     g = np.clip(guessed, SMALLEST_RATE_DIFFERENCE, 1.0 - SMALLEST_RATE_DIFFERENCE)
     p1 = np.clip(g + wanted, SMALLEST_RATE_DIFFERENCE, _ceiling(g))
     w, g, p1 = np.broadcast_arrays(w, g, p1)
     moved = p1 - d  # the candidate's alternative, moved back by the margin
-    low = np.maximum(np.minimum(g, moved), max(0.0, -d) + SMALLEST_RATE)
-    high = np.minimum(np.maximum(g, moved), 1.0 - max(0.0, d) - SMALLEST_RATE)
+    low = np.maximum(np.minimum(g, moved), np.maximum(0.0, -d) + SMALLEST_RATE)
+    high = np.minimum(np.maximum(g, moved), 1.0 - np.maximum(0.0, d) - SMALLEST_RATE)
     live = np.where(wanted > d, moved > g, moved < g) & (low < high)
     m = np.where(live, _projection(w, p1, g, d, (low, high)), 0.5)
     k_c = (m - g) / (m * (1.0 - m))
@@ -140,7 +143,7 @@ def _ceiling(guess: Floats) -> Floats:
     return np.maximum(CEILING, 0.5 * (1.0 + guess))
 
 
-def _projection(w: Floats, p1: Floats, g: Floats, d: float, bracket: tuple[Floats, Floats]) -> Floats:
+def _projection(w: Floats, p1: Floats, g: Floats, d: Floats, bracket: tuple[Floats, Floats]) -> Floats:
     """The m that minimises w KL(p1 | m + d) + (1 - w) KL(g | m): a root of a cubic, by guarded Newton steps.
 
     The first-order condition is increasing in m, so a step that leaves the bracket is replaced by halving it.

@@ -15,8 +15,9 @@ each batch, and takes `mixture.log_mixture` of it with the weights below. The gu
 batches only: bet first, then `learn`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -150,6 +151,24 @@ def advance_log_factors(
     return _bet(advance_bets, (candidate, baseline), guess, margin, direction)
 
 
+def both_log_factors(
+    arms: tuple[Counts, Counts], guess: Guess | float, harm: Margin, gate: Margin, direction: Direction
+) -> tuple[Floats, Floats]:
+    """`harm_log_factors` and `advance_log_factors` of one batch (candidate, baseline), worked out at once.
+
+    Raises:
+        ValueError: as those do.
+    """
+    if harm.relative != gate.relative:
+        return harm_log_factors(*arms, guess, harm, direction), advance_log_factors(*arms, guess, gate, direction)
+
+    def bets(n_t: ArrayLike, n_c: ArrayLike, rates: ArrayLike, margin: Margin, way: Direction) -> Bets:
+        return _bets(n_t, n_c, rates, (_harm_stakes(rates, harm, way), _advance_stakes(rates, margin, way)))
+
+    factors = _bet(bets, arms, guess, gate, direction)
+    return factors[: HARM_LAMBDAS.size], factors[HARM_LAMBDAS.size :]
+
+
 def harm_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margin, direction: Direction) -> Bets:
     """The 12 harm bets for batches of n_t and n_c units and guesses of the baseline's rate, all (...).
 
@@ -159,18 +178,7 @@ def harm_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margin, 
     line, divided by lambda; for small rates that is the rate divided by lambda, near 1 it multiplies the
     failures by lambda.
     """
-    line, g = _line(margin, direction), np.maximum(guess, SMALLEST_RATE)[..., None]
-    if direction == "lower_is_better":
-        if margin.relative:
-            return ratio_bets(n_t, n_c, guess, line.ratio * HARM_LAMBDAS, line.ratio)
-        beyond = np.maximum(g, margin.size) * (HARM_LAMBDAS - 1.0)
-        return difference_bets(n_t, n_c, guess, line.difference + beyond, line.difference)
-    on_line = np.maximum(line.ratio * g + line.difference, 0.0)
-    rates = on_line / (on_line + HARM_LAMBDAS * (1.0 - on_line))
-    if margin.relative:
-        return ratio_bets(n_t, n_c, guess, rates / g, line.ratio)
-    # A guess below the margin leaves no rate beyond the line: an alternative on the line is not bet on.
-    return difference_bets(n_t, n_c, guess, np.minimum(rates - g, line.difference), line.difference)
+    return _bets(n_t, n_c, guess, (_harm_stakes(guess, margin, direction),))
 
 
 def advance_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margin, direction: Direction) -> Bets:
@@ -182,6 +190,33 @@ def advance_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margi
     Raises:
         ValueError: if the margin is 0.
     """
+    return _bets(n_t, n_c, guess, (_advance_stakes(guess, margin, direction),))
+
+
+class _Stakes(NamedTuple):
+    """What to bet on against one line: alternatives (..., K), as ratios or as differences like the line itself."""
+
+    alternatives: Floats
+    null: float
+    relative: bool
+
+
+def _harm_stakes(guess: ArrayLike, margin: Margin, direction: Direction) -> _Stakes:
+    line, g = _line(margin, direction), np.maximum(guess, SMALLEST_RATE)[..., None]
+    if direction == "lower_is_better":
+        if margin.relative:
+            return _Stakes(line.ratio * HARM_LAMBDAS, line.ratio, True)
+        beyond = np.maximum(g, margin.size) * (HARM_LAMBDAS - 1.0)
+        return _Stakes(line.difference + beyond, line.difference, False)
+    on_line = np.maximum(line.ratio * g + line.difference, 0.0)
+    rates = on_line / (on_line + HARM_LAMBDAS * (1.0 - on_line))
+    if margin.relative:
+        return _Stakes(rates / g, line.ratio, True)
+    # A guess below the margin leaves no rate beyond the line: an alternative on the line is not bet on.
+    return _Stakes(np.minimum(rates - g, line.difference), line.difference, False)
+
+
+def _advance_stakes(guess: ArrayLike, margin: Margin, direction: Direction) -> _Stakes:
     if margin.size == 0.0:
         raise ValueError(
             "a margin of 0 leaves nothing to show: no data can prove that a change is at most zero; "
@@ -189,13 +224,22 @@ def advance_bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, margin: Margi
         )
     line, g = _line(margin, direction), np.asarray(guess, np.float64)[..., None]
     if margin.relative:
-        return ratio_bets(n_t, n_c, guess, line.ratio**ADVANCE_FRACTIONS, line.ratio)
+        return _Stakes(line.ratio**ADVANCE_FRACTIONS, line.ratio, True)
     shifts = line.difference * ADVANCE_FRACTIONS
     if direction == "lower_is_better":
-        shifts = np.maximum(shifts, -FURTHEST_BETTER * g)
-    else:
-        shifts = np.minimum(shifts, FURTHEST_BETTER * (1.0 - g))
-    return difference_bets(n_t, n_c, guess, shifts, line.difference)
+        return _Stakes(np.maximum(shifts, -FURTHEST_BETTER * g), line.difference, False)
+    return _Stakes(np.minimum(shifts, FURTHEST_BETTER * (1.0 - g)), line.difference, False)
+
+
+def _bets(n_t: ArrayLike, n_c: ArrayLike, guess: ArrayLike, stakes: Sequence[_Stakes]) -> Bets:
+    """The bets on all stakes, one after another; all of one sort."""
+    make = ratio_bets if stakes[0].relative else difference_bets
+    if len(stakes) == 1:
+        return make(n_t, n_c, guess, stakes[0].alternatives, stakes[0].null)
+    shape = np.shape(guess)
+    wide = [np.broadcast_to(each.alternatives, (*shape, each.alternatives.shape[-1])) for each in stakes]
+    nulls = np.repeat([each.null for each in stakes], [each.shape[-1] for each in wide])
+    return make(n_t, n_c, guess, np.concatenate(wide, axis=-1), nulls)
 
 
 def _line(margin: Margin, direction: Direction) -> NullLine:

@@ -13,7 +13,7 @@ from rollout.stats.proportion import (
     HARM_WEIGHTS,
     ControlHistory,
     Counts,
-    advance_log_factors,
+    both_log_factors,
     harm_log_factors,
 )
 from rollout_client.evaluation.evidence import MetricIncrement, SlotIncrement
@@ -59,10 +59,9 @@ class Proportion:
         candidate, baseline = _counts(batch.candidate), _counts(batch.baseline)
         guess = (ControlHistory(*batch.guessed) if batch.guessed is not None else history(mine)).guess
         direction = self.watch.direction
-        harm = harm_log_factors(candidate, baseline, guess, self.watch.harm_margin, direction)
         if gate is None:
-            return Factors(harm, None)
-        return Factors(harm, advance_log_factors(candidate, baseline, guess, gate, direction))
+            return Factors(harm_log_factors(candidate, baseline, guess, self.watch.harm_margin, direction), None)
+        return Factors(*both_log_factors((candidate, baseline), guess, self.watch.harm_margin, gate, direction))
 
     def learn(self, mine: GuardrailEvidence, baseline: ArmSums) -> None:
         """Events and requests, the older ones fading."""

@@ -15,6 +15,7 @@ from rollout.stats.proportion import (
     ControlHistory,
     Counts,
     advance_log_factors,
+    both_log_factors,
     harm_log_factors,
 )
 
@@ -118,3 +119,18 @@ def test_a_rate_far_below_its_absolute_margin_still_meets_a_catastrophe_with_str
     guess = ControlHistory().learn(Counts(20_000, 2)).guess
     factors = harm_log_factors(Counts(5, 5), Counts(495, 0), guess, Margin(0.01, relative=False), LOWER)
     assert log_mixture(factors, HARM_WEIGHTS) > np.log(100)
+
+
+@pytest.mark.parametrize("direction", ["lower_is_better", "higher_is_better"])
+@pytest.mark.parametrize("harm", [Margin(0.0, True), Margin(0.2, True), Margin(0.02, False)])
+@pytest.mark.parametrize("gate", [Margin(0.3, True), Margin(0.05, False)])
+def test_both_at_once_are_what_each_is_by_itself(direction: Direction, harm: Margin, gate: Margin) -> None:
+    for history in (ControlHistory(), ControlHistory(40.5, 2_050.0)):
+        arms = (Counts(100, 7), Counts(900, 30))
+        both = both_log_factors(arms, history.guess, harm, gate, direction)
+        alone = (
+            harm_log_factors(*arms, history.guess, harm, direction),
+            advance_log_factors(*arms, history.guess, gate, direction),
+        )
+        for joint, single in zip(both, alone, strict=True):
+            assert joint == pytest.approx(single, rel=1e-9, abs=1e-9)

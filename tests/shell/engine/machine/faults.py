@@ -125,9 +125,8 @@ def vouches_without_a_look(patch: Patch) -> None:
     async def looked(*_: object, **__: object) -> int:
         return 0
 
-    async def vouch(self: Any, began_ms: int) -> None:
-        async with self._control.database.write() as session:
-            await heartbeat.beat(session, began_ms)
+    async def vouch(_: Any, session: Any, began_ms: int) -> None:
+        await heartbeat.beat(session, began_ms)
 
     patch.setattr(watchman.Watchman, "_look_at_all", looked)
     patch.setattr(watchman.Watchman, "_vouch", vouch)
