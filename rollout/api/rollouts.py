@@ -208,7 +208,7 @@ async def get_status(
         met = await neighbours.met(session, row) if row.status not in ENDED else ()
         users = await units_exposed(session, row)
         made = await rollouts.transitions(session, row.id)
-        given = await overrides.count(session, row.flag, row.environment, service.control.now())
+        given = await overrides.count(session, row.environment, service.control.now(), row.flag)
     latest = None
     if row.latest is not None and row.judged_at is not None:
         latest = (row.latest.judgement, row.latest.decision, row.judged_at)
@@ -217,7 +217,8 @@ async def get_status(
     around = Around(killed=killed, now=now, holdout=holdout)
     status = status_of(identity, row.document, row.state, latest, around)
     fields = {name: getattr(status, name) for name in RolloutStatus.__struct_fields__}
-    estimates, watched = await asyncio.to_thread(_estimates, row, users), watches(row.document, row.metrics)
+    watched = watches(row.document, row.metrics)
+    estimates = await asyncio.to_thread(_estimates, row, watched, users)
     return StatusAnswer(
         **fields,
         users_exposed=users,
@@ -322,11 +323,11 @@ def _summary(row: RolloutRow, flag: FlagState, now: datetime) -> Summary:
     )
 
 
-def _estimates(row: RolloutRow, units: int) -> tuple[Estimates, ...]:
+def _estimates(row: RolloutRow, watched: Sequence[Watch], units: int) -> tuple[Estimates, ...]:
     """Estimates of every metric that has been read; nothing before the first look."""
     if row.latest is None:
         return ()
-    watched, analysis = watches(row.document, row.metrics), row.document.analysis
+    analysis = row.document.analysis
     readings = {reading.metric: reading for reading in row.latest.judgement.readings}
     return tuple(
         estimates_of(

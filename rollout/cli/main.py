@@ -117,10 +117,8 @@ def replay(rollout: Name, environment: Somewhere = None) -> None:
         else:
             typer.echo(f"{made}; these came out otherwise: {each['differing']}", err=True)
             if each["foreign"]:
-                typer.echo(
-                    f"{name}: another version of the service made {len(each['foreign'])} of all looks; those may",
-                    err=True,
-                )
+                others = f"{name}: {len(each['foreign'])} of these looks are another version's"
+                typer.echo(f"{others}; its numbers may differ in their last digits", err=True)
             if each["misquoted"]:
                 typer.echo(f"{name}: these transitions say what no look said: {each['misquoted']}", err=True)
     if not all(each["exact"] for each in found.values()):

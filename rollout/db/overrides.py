@@ -47,16 +47,12 @@ async def next_end(session: Session) -> datetime | None:
     return (await session.execute(select(func.min(OverrideRow.expires_at)))).scalar_one()
 
 
-async def in_environment(session: Session, environment: str, now: datetime) -> int:
-    """How many units of an environment have one now."""
-    mine = (OverrideRow.environment == environment, OverrideRow.expires_at > now)
-    return (await session.execute(select(func.count()).where(*mine))).scalar_one()
-
-
-async def count(session: Session, flag: str, environment: str, now: datetime) -> int:
-    """How many units have one now."""
-    mine = (OverrideRow.environment == environment, OverrideRow.flag == flag, OverrideRow.expires_at > now)
-    return (await session.execute(select(func.count()).where(*mine))).scalar_one()
+async def count(session: Session, environment: str, now: datetime, flag: str | None = None) -> int:
+    """How many an environment has now, of one flag or of all."""
+    mine = select(func.count()).where(OverrideRow.environment == environment, OverrideRow.expires_at > now)
+    if flag is not None:
+        mine = mine.where(OverrideRow.flag == flag)
+    return (await session.execute(mine)).scalar_one()
 
 
 async def environment_of_expired(session: Session, now: datetime) -> str | None:

@@ -54,7 +54,7 @@ async def give(control: Control, place: Place, wanted: OverrideRequest, actor: A
         before = await overrides.find(session, place.flag, place.environment, place.unit)
         if before is not None:
             await overrides.remove(session, [before])
-        elif await overrides.in_environment(session, place.environment, now) >= MOST:
+        elif await overrides.count(session, place.environment, now) >= MOST:
             raise Conflict(
                 f"{place.environment} has {MOST} overrides, and every client holds them all; end some, or name the "
                 "units in a cohort"

@@ -30,10 +30,10 @@ from rollout.telemetry import DECISIONS
 _RETRY = timedelta(seconds=2)
 _OVERDUE = timedelta(seconds=10)
 _TOGETHER = 16
-"""Looks in one transaction: most of what one costs beside its judgement is the transaction's. No more than some seventy
-milliseconds of them, for people's acts and batches wait for the rows it holds."""
+"""Looks in one transaction, at most: most of what one costs beside its judgement is the transaction's."""
 _LONGEST = 0.1
-"""Seconds of looks after which a transaction ends, whatever it has claimed: those that are left are due still."""
+"""Seconds after which such a transaction ends, for people's acts and batches wait for the rows it holds. What it has
+claimed and not looked at is due still."""
 _CONTAINERS = 100_000
 _AT_ONCE = 500
 """Quiet rollouts passed over in one transaction."""

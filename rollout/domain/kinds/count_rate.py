@@ -43,11 +43,8 @@ class CountRate:
         metric = minute.metrics.get(self.watch.metric, MetricIncrement())
         if self.watch.denominator != "exposure":
             return self.fold(mine, metric)
-        return _sums(
-            Cells.of(
-                {cell: (n, metric.cells.get(cell, (0, 0))[1]) for cell, n in minute.exposures.items()}, whole=False
-            )
-        )
+        counted = {cell: (n, metric.cells.get(cell, (0, 0))[1]) for cell, n in minute.exposures.items()}
+        return _sums(Cells.of(counted, whole=False))
 
     def amount(self, arm: ArmSums) -> float:
         """Exposure."""

@@ -136,7 +136,7 @@ class Value:
             beyond = rows[:, [lead + position for position in place]]
             columns.append(beyond.sum(axis=1))
             squares.append(float(beyond.sum(axis=0) @ (2.0 * np.arange(len(place)) + 1.0)))
-        return Cells.placed(list(wire), np.stack(columns).astype(np.int64)), squares
+        return Cells.placed(wire, np.stack(columns).astype(np.int64)), squares
 
     @property
     def _base(self) -> int:

@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from sqlalchemy import delete
 
-from rollout.api.documents import _keep_default
+from rollout.api.flags import put_flag
 from rollout.db import documents
 from rollout.db.tables import FlagStateRow
-from rollout.delivery.publish import publish_everywhere
 from rollout.domain.flag import Flag
 from rollout.engine import record, switch, watchman
 from rollout.errors import Conflict
 from rollout.ingest.accept import accept
 from rollout_client.evaluation.evidence import Batch
 from tests.shell.engine.lab import ONCALL, Lab, lab
+from tests.shell.engine.machine.people import ask
 
 
 async def test_of_two_starts_on_a_flag_one_is_refused_with_its_reason(database_url: str) -> None:
@@ -35,14 +35,11 @@ async def test_of_two_starts_on_a_flag_one_is_refused_with_its_reason(database_u
 
 
 async def _edited(service: Lab, default: str) -> None:
-    """What a PUT of the flag does."""
-    async with service.database.write() as session:
-        found = await documents.find(session, Flag, "answer", lock=True)
-        assert found is not None
-        flag = msgspec.structs.replace(found[0], default_variant=default)
-        await _keep_default(session, flag, found[0])
-        await documents.save(session, flag, found)
-        await publish_everywhere(session, service.now)
+    async with service.database.read() as session:
+        found = await documents.find(session, Flag, "answer")
+    assert found is not None
+    flag = msgspec.structs.replace(found[0], default_variant=default)
+    await ask(put_flag, "root", service.control, key="answer", data=flag)
 
 
 async def test_the_default_does_not_change_under_a_rollout_that_starts_just_then(database_url: str) -> None:
@@ -52,7 +49,7 @@ async def test_the_default_does_not_change_under_a_rollout_that_starts_just_then
 
             async def late(wait: int = wait) -> None:
                 await asyncio.sleep(wait / 500)
-                await _edited(service, "v9")
+                await _edited(service, "off")
 
             acts = (service.act(identifier, "start"), late())
             done = await asyncio.gather(*acts, return_exceptions=True)

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 from sqlalchemy import select, text
 
-from rollout.db import audit, documents
+from rollout.api.flags import put_flag
+from rollout.db import audit
 from rollout.db import overrides as stored
 from rollout.db.audit import Entry
 from rollout.db.session import Database
 from rollout.db.tables import RulesetRow
 from rollout.delivery.hub import Hub
-from rollout.delivery.publish import publish, publish_everywhere
-from rollout.domain.flag import Flag
+from rollout.delivery.publish import publish
 from rollout.domain.override import Override, OverrideRequest
 from rollout.engine import overrides, switch
 from rollout.engine.clock import Clock
@@ -25,7 +25,9 @@ from rollout.engine.rights import Actor
 from rollout.errors import Conflict, Forbidden, Invalid, NotFound
 from rollout_client.evaluation.context import Context
 from rollout_client.evaluation.evaluate import compile_ruleset, evaluate
+from tests.core.domain.plans import World
 from tests.shell.engine.lab import ANN, Lab, lab
+from tests.shell.engine.machine.people import ask
 
 EDITOR = Actor(name="eve", person="eve")
 SOMEBODY = "ann@example.com"
@@ -94,11 +96,8 @@ async def test_an_edit_of_the_flag_and_an_override_of_it_wait_for_each_other_and
     database_url: str,
 ) -> None:
     async def edited(service: Lab, number: int) -> None:
-        async with service.database.write() as session:
-            found = await documents.find(session, Flag, "answer", lock=True)
-            assert found is not None
-            await documents.save(session, msgspec.structs.replace(found[0], description=f"{number}"), found)
-            await publish_everywhere(session, service.now)
+        edited = msgspec.structs.replace(World.flags["answer"], description=f"{number}")
+        await ask(put_flag, "root", service.control, key="answer", data=edited)
 
     async with lab(database_url) as service:
         for number in range(5):

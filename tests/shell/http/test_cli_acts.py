@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from rollout.engine import replay as replaying
 from tests.shell.http.command import Run
 from tests.shell.http.server import Site
 
@@ -113,3 +114,18 @@ def test_replay_takes_a_flag_as_status_does(site: Site, run: Run) -> None:
         done = run("replay", name)
         assert (done.code, done.out.startswith(f"{rollout}: ")) == (0, True), done.err
         assert done.out.endswith("every one came out as it was recorded")
+
+
+def test_replay_says_which_looks_another_version_made(site: Site, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.populate()
+    rollout = site.draft()
+    site.act(rollout, "start")
+    deadline = time.monotonic() + 5
+    while not site.http.get(f"/api/v1/rollouts/{rollout}/evaluations").json() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    monkeypatch.setattr(replaying, "ENGINE_VERSION", "rampline 9")
+    monkeypatch.setattr(replaying, "digest", lambda _: "another")
+    done = run("replay", rollout)
+    assert done.code == 1
+    assert "of these looks are another version's; its numbers may differ in their last digits" in done.err
+    assert "say what no look said" not in done.err
